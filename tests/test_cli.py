@@ -126,7 +126,7 @@ def text_folder(folder: Path, **files: bytes) -> Path:
         ({}, "contains no document"),
         ({"a_txt": b"\xff\xfa"}, "a.txt: not UTF-8 text at byte 0"),
         ({"a_txt": b"a\0b"}, "a.txt: a binary file"),
-        ({"a_txt": b"  \n"}, "none of 1 files and records has a text\n  - a.txt: no text in it"),
+        ({"a_txt": b"  \n"}, "none of the 1 files or records contains text\n  - a.txt: no text in it"),
     ],
 )
 def test_invalid_files_raise_one_error(

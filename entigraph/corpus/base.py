@@ -51,7 +51,7 @@ class CorpusReader(Protocol):
         """Returns the files and folders that determine the documents. Raises ConfigError if one is missing."""
 
     def read(self) -> CorpusContent:
-        """Raises DataError naming file and line of the first problem."""
+        """Returns the documents and questions. Raises DataError naming file and line of the first problem."""
 
 
 def resolve_path(path: str, key: str, expected: str) -> Path:

@@ -20,13 +20,13 @@ ENCRYPTED = "encrypted; save it without a password"
 NO_TEXT = "no text in it; if it is a scan, recognize its text first (OCR)"
 DAMAGED = "damaged"
 INSTALL = "pip install 'entigraph[documents]'"
-OLE_HEADER = bytes.fromhex("d0cf11e0")  # a Word file with a password, or of before 2007
+OLE_HEADER = bytes.fromhex("d0cf11e0")  # a Word file with a password, or from before 2007
 HYPHEN = "\x02"  # PDFium's mark for a hyphen that breaks a word at the end of a line
 # Share of the usual line width, in characters, from which a line counts as full: letters differ in width. At the end of
 # a sentence a paragraph is more likely to end, so the threshold is higher.
 FULL_LINE, FULL_SENTENCE_END = 0.85, 0.95
-EDGE_LINES = 3  # at the top and bottom of a page, where running titles and page numbers are
-RUNNING = 10  # a line that is there on one page in ten is not part of the text
+EDGE_LINES = 3  # lines at the top and bottom of a page that may be running titles and page numbers
+PAGES_PER_RUNNING_LINE = 10  # a line on at least one page in ten is not part of the text
 PAGE_NUMBER = re.compile(r"^\d+|\d+(?= ?(of|/) ?\d+$)|\d+$")
 LIST_ITEM = re.compile(r"[•◦▪‣*–-]\s|\(?\d{1,2}[.)]\s")
 LIGATURES = {code: unicodedata.normalize("NFKC", chr(code)) for code in range(0xFB00, 0xFB07)}
@@ -79,13 +79,13 @@ def remove_running_lines(pages: list[list[str]]) -> Iterator[list[str]]:
     """Removes running titles and page numbers, which would interrupt sentences."""
     edges = [{mask_page_number(line) for line in page[:EDGE_LINES] + page[-EDGE_LINES:]} for page in pages]
     count = Counter(line for edge in edges for line in edge)
-    enough = max(min(3, len(pages)), 2, len(pages) / RUNNING)
+    enough = max(min(3, len(pages)), 2, len(pages) / PAGES_PER_RUNNING_LINE)
     running = {line for line, pages_with_it in count.items() if pages_with_it >= enough}
     for page in pages:
         yield [
             line
-            for at, line in enumerate(page)
-            if not (min(at, len(page) - 1 - at) < EDGE_LINES and mask_page_number(line) in running)
+            for index, line in enumerate(page)
+            if not (min(index, len(page) - 1 - index) < EDGE_LINES and mask_page_number(line) in running)
         ]
 
 
@@ -149,7 +149,7 @@ def convert_file(file: Path, lost: Counter[str] | None = None) -> str:
     lost = Counter() if lost is None else lost
     suffix = file.suffix.lower()
     if suffix in UNSUPPORTED:
-        raise UnreadableFile(f"{suffix} is not read; save it as .docx, .pdf, .html or .txt")
+        raise UnreadableFile(f"{suffix} is not supported; save it as .docx, .pdf, .html or .txt")
     data = file.read_bytes()
     try:
         text = re.sub(r"\n{3,}", "\n\n", CONVERTERS[suffix].text(data, lost)).strip()

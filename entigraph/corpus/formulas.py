@@ -6,7 +6,7 @@ FRACTIONS, ROOTS = ("mfrac", "f"), ("mroot", "rad")
 SUPERSCRIPTS, SUBSCRIPTS = ("msup", "sSup", "mover", "limUpp"), ("msub", "sSub", "munder", "limLow")
 BOTH_SCRIPTS = ("msubsup", "sSubSup", "munderover")
 ROWS, TABLES = ("mtr", "mr"), ("mtable", "m")
-SOURCES = ("annotation", "annotation-xml")  # of a formula, beside the formula itself
+SOURCES = ("annotation", "annotation-xml")  # elements with the source of a formula, besides the formula itself
 TEX = "application/x-tex"
 
 

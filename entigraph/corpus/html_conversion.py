@@ -18,7 +18,7 @@ TABLE_PARTS = ("tbody", "thead", "tfoot", "tr")
 CELLS = (*TABLE_PARTS, "td", "th", "caption")
 TEX_SCRIPT = "math/tex"
 LISTS_OF_LINKS = ("div", "section", "ul", "ol", "table", "p")
-LINK_SHARE = 0.6  # of the text of an element, from which on it is navigation
+LINK_SHARE = 0.6  # an element with at least this share of its text in links is navigation
 CONVERTED_ATTRIBUTES = {"colspan", "start"}
 SCRIPTS = {"sup": "^", "sub": "_"}
 
@@ -74,11 +74,11 @@ def text_pieces(text: str) -> list[str]:
 def main_element(body: Any, pieces: list[str]) -> Any:
     """Returns the innermost container of all these pieces of text, which also contains what lies between them."""
     text = squeeze(body)
-    found = [piece for piece in pieces if piece in text]
+    contained = [piece for piece in pieces if piece in text]
     element = body
-    while found:
+    while contained:
         shown = {child: squeeze(child) for child in element if child.tag in CONTAINERS}
-        inner = next((child for child in shown if shown[child] == text or contains_all(shown[child], found)), None)
+        inner = next((child for child in shown if shown[child] == text or contains_all(shown[child], contained)), None)
         if inner is None:
             break
         element, text = inner, shown[inner]

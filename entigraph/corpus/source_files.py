@@ -1,4 +1,4 @@
-"""Finds the files of a source: each real file once, and what is not read with its reason."""
+"""Finds the files of a source: each real file once, and skipped files with the reason."""
 
 import os
 import stat
@@ -19,14 +19,14 @@ POINTER_STARTS = (
     b"version https://hawser.github.com/",
     b"/annex/objects/",
 )
-POINTER_BYTES = 1024  # at most, by the specification of Git LFS
+MAX_POINTER_BYTES = 1024  # by the specification of Git LFS
 TEMPORARY = ("~$", "._")  # files of Word and macOS
 OUTPUTS_MARK = ".locks"  # a folder in `paths.root`
 NOT_REGULAR = "not a regular file"
 
 
 def find_files(folder: Path, suffixes: Collection[str]) -> tuple[list[Path], list[SkippedFile]]:
-    """Returns the files with one of the suffixes, in the order of their names, and those that are not read.
+    """Returns the files with one of the suffixes, in the order of their names, and the skipped ones.
 
     Hidden folders, outputs of this program, and hidden or temporary files of other kinds do not count as left out.
     """
@@ -101,7 +101,7 @@ def is_new(identity: tuple[int, int], seen: set[tuple[int, int]]) -> bool:
 def unread_reason(suffix: str) -> str:
     if suffix in COMPRESSED:
         return f"compressed ({suffix}); unpack it"
-    return f"{suffix} files are not read" if suffix else "no file name extension; add .txt if it is text"
+    return f"{suffix} files are not supported" if suffix else "no file name extension; add .txt if it is text"
 
 
 def file_id(file: Path, folder: Path) -> str:
@@ -113,7 +113,7 @@ def find_record_files(
     path: str, expected: str, suffixes: Collection[str], pattern: str = "*"
 ) -> tuple[list[tuple[str, Path]], list[SkippedFile]]:
     """Returns the files with records at a path or in a dataset on the Hub, each with the start of its documents' ids,
-    and the files of a local folder that are not read.
+    and the skipped files of a local folder.
 
     Raises DataError if no file matches, or two would give the same ids.
     """
@@ -136,12 +136,12 @@ def find_record_files(
 
 def is_pointer(start: bytes) -> bool:
     """Returns whether a file that starts with these bytes is a pointer of Git LFS or git-annex."""
-    return start.startswith(POINTER_STARTS) and len(start) <= POINTER_BYTES
+    return start.startswith(POINTER_STARTS) and len(start) <= MAX_POINTER_BYTES
 
 
 def is_pointer_file(file: Path) -> bool:
     with file.open("rb") as stream:
-        return is_pointer(stream.read(POINTER_BYTES + 1))
+        return is_pointer(stream.read(MAX_POINTER_BYTES + 1))
 
 
 def check_distinct(names: Collection[tuple[str, Path]]) -> None:

@@ -72,7 +72,7 @@ def write_loss_files(content: CorpusContent, cleaner: Cleaner, out: Path) -> dic
 
 def no_documents_message(corpus: CorpusReader, skipped: list[SkippedFile]) -> str:
     if skipped:
-        return f"{corpus.name}: none of {len(skipped):,} files and records has a text" + render_skipped(skipped)
+        return f"{corpus.name}: none of the {len(skipped):,} files or records contains text" + render_skipped(skipped)
     return f"{corpus.name}: no documents in {', '.join(map(str, corpus.sources()))}"
 
 
@@ -102,8 +102,8 @@ def summary_lines(counts: Mapping[str, Any]) -> list[str]:
             merged = count_of(counts["questions_merged"], "question")
             lines.append(f"  skipped {merged} already attached to the kept document")
     if "not_converted" in counts:
-        lost = ", ".join(f"{count:,} {kind}" for kind, count in counts["not_converted"].items())
-        lines.append(f"  not converted to text: {lost} (not_converted.jsonl)")
+        lost = ", ".join(f"{kind} ({count:,})" for kind, count in counts["not_converted"].items())
+        lines.append(f"  not converted to text: {lost}; see not_converted.jsonl")
     if "normalized" in counts:
         lines.append(f"  normalized {render_changes(counts['normalized'])}")
     return [*lines, *unstated_lines(counts)]

@@ -16,7 +16,7 @@ IGNORED = re.compile(r"unrecognised element was ignored: (\S+)")
 
 
 def word_text(data: bytes, lost: Counter[str]) -> str:
-    """Returns the body with its notes, without headers and footers; counts pictures and what is not read."""
+    """Returns the body with its notes, without headers and footers; counts pictures and unsupported elements."""
     from mammoth import convert_to_html, images
 
     from entigraph.corpus.markdown_conversion import markdown

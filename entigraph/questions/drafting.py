@@ -146,7 +146,7 @@ def parse_draft(passage: QuestionPassage, number: int, raw: Any, settings: Gener
     question = Question(
         id=identity,
         document_id=document.id,
-        text=name_documents(text, passage) if settings.name_document else text,
+        text=cite_documents(text, passage) if settings.cite_document else text,
         group=str(raw["kind"]) if raw.get("kind") in KINDS else ("combined" if passage.other else KINDS[0]),
         evidence=list(filter(None, map(clean, quotes if isinstance(quotes, list) else [quotes]))),
         **answers,
@@ -174,7 +174,7 @@ def parse_accepted(raw: Mapping[str, Any], seed: str) -> dict[str, Any]:
     return {"accepted": accepted} if accepted else {}
 
 
-def name_documents(question: str, passage: QuestionPassage) -> str:
+def cite_documents(question: str, passage: QuestionPassage) -> str:
     """Returns a question with the titles of its documents; in English only if the document is."""
     titles = [single.document.title for single in passage.single_passages]
     if is_foreign(passage.document.text):

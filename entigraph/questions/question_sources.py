@@ -70,7 +70,7 @@ class GeneratedQuestions:
     A question with four options is kept if the writer, given the passage, finds exactly the keyed option right. A
     question with a short answer is kept if that answer is in the passage, and the writer, given the passage, gives it.
     With `unknown_to_writer` a question is dropped if the writer also answers it `guesses` times in a row without the
-    passage, with options in another order each time. `name_document` starts each question with the title.
+    passage, with options in another order each time. `cite_document` starts each question with the title.
 
     With `documents_per_question=2` a question is about passages of two documents that mention the same name, and is
     dropped if the writer answers it from one of them alone. A document without such a name has no questions.
@@ -84,7 +84,7 @@ class GeneratedQuestions:
     passage_tokens: int = 2_000
     unknown_to_writer: bool = False
     guesses: int = 3
-    name_document: bool = False
+    cite_document: bool = False
     temperature: float = 1.0
     seed: int = 0
     name: ClassVar[str] = "generated"

@@ -1,4 +1,4 @@
-"""SQuAD-like passages and L-Eval's closed-ended tasks, in small files of the same form."""
+"""SQuAD-like passages and L-Eval's closed-ended tasks, in small files of the released format."""
 
 import json
 from collections.abc import Callable
@@ -25,14 +25,14 @@ PASSAGE = {
 }
 
 
-def write(file: Path, value: Any) -> Path:
+def write_json(file: Path, value: Any) -> Path:
     file.write_text(json.dumps(value), encoding="utf-8")
     return file
 
 
 def test_squad_passages_with_accepted_answers(tmp_path: Path) -> None:
     other = {**PASSAGE, "context": "Tobias came in spring.", "questions": [{"question": "Who?", "answer": "Tobias"}]}
-    reader = Squad(path=str(write(tmp_path / "squad.json", [PASSAGE, other, {**other, "questions": []}])))
+    reader = Squad(path=str(write_json(tmp_path / "squad.json", [PASSAGE, other, {**other, "questions": []}])))
     content = reader.read()
     assert [document.id for document in content.documents] == ["squad-Lamp_of_Orsk-1", "squad-Lamp_of_Orsk-2"]
     first, second, third = content.questions
@@ -42,7 +42,7 @@ def test_squad_passages_with_accepted_answers(tmp_path: Path) -> None:
     counts = stage.run(reader, tmp_path)
     (loss,) = [loss for loss in stage.data_losses(counts) if loss.count]
     assert (loss.description, loss.count, loss.total) == ("questions are left out (no answer)", 1, 4)
-    limited = Squad(path=reader.path, documents=1, name_title=False).read()
+    limited = Squad(path=reader.path, documents=1, cite_document=False).read()
     assert len(list(limited.documents)) == 1 and limited.questions[0].text == "When was it lit?"
 
 
@@ -50,7 +50,7 @@ def test_squad_as_released(tmp_path: Path) -> None:
     answers = [{"text": "1901", "answer_start": 29}, {"text": "1901", "answer_start": 29}]
     questions = [{"question": "When?", "id": "1", "answers": answers}, {"question": "Who?", "id": "2", "answers": []}]
     article = {"title": "Orsk", "paragraphs": [{"context": "It was lit in 1901.", "qas": questions}]}
-    content = Squad(path=str(write(tmp_path / "train.json", {"version": "2.0", "data": [article]}))).read()
+    content = Squad(path=str(write_json(tmp_path / "train.json", {"version": "2.0", "data": [article]}))).read()
     assert [question.accepted for question in content.questions] == [["1901"]]
     assert content.counts == {"questions_left_out": {"no answer": 1}}
 
@@ -71,10 +71,10 @@ def test_squad_as_released(tmp_path: Path) -> None:
 )
 def test_bad_squad_files_name_the_place(value: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=message):
-        Squad(path=str(write(tmp_path / "squad.json", value))).read()
+        Squad(path=str(write_json(tmp_path / "squad.json", value))).read()
 
 
-def leval(folder: Path, task: str, questions: dict[str, str], **changes: Any) -> list[Question]:
+def read_leval(folder: Path, task: str, questions: dict[str, str], **changes: Any) -> list[Question]:
     line = {"input": "The Lamp\nIt was lit.", "instructions": [*questions], "outputs": [*questions.values()]}
     file = folder / f"{task}.first.jsonl"
     file.write_text(json.dumps({**line, "evaluation": "exam", **changes}) + "\n\n")
@@ -82,7 +82,7 @@ def leval(folder: Path, task: str, questions: dict[str, str], **changes: Any) ->
 
 
 def test_leval_questions_with_several_correct_options(tmp_path: Path) -> None:
-    questions = leval(
+    questions = read_leval(
         tmp_path,
         "coursera",
         {
@@ -92,22 +92,24 @@ def test_leval_questions_with_several_correct_options(tmp_path: Path) -> None:
     )
     assert questions[0].text == "Which are lamps?" and questions[0].answer == [0, 2]
     assert list(questions[0].choices) == ["a lamp", "the moon", "a lantern", "ink"]
-    assert questions[1].answer == [1] and questions[1].multiple_answers, "one option of a task with several"
+    assert questions[1].answer == [1] and questions[1].multiple_answers, "one correct option in a multiple-answer task"
     assert questions[0].id == "leval-coursera-1-1" and questions[0].group == "coursera"
 
 
 def test_leval_questions_with_one_correct_option(tmp_path: Path) -> None:
     text = "Why is it (A. or B.) dark?\n\n (A) The oil\n was bad. \n (B) A storm. \n (C) Ink, see (D) below. "
-    (question,) = leval(tmp_path, "quality", {text: "(B) A storm.\n"})
+    (question,) = read_leval(tmp_path, "quality", {text: "(B) A storm.\n"})
     assert question.text == "Why is it (A. or B.) dark?" and question.answer == 1
     assert list(question.choices) == ["The oil\n was bad.", "A storm.", "Ink, see (D) below."]
-    (question,) = leval(tmp_path, "tpo", {"who wrote\nA. vale\nB. tobias": "A"})
+    (question,) = read_leval(tmp_path, "tpo", {"who wrote\nA. vale\nB. tobias": "A"})
     assert question.answer == 0 and list(question.choices) == ["vale", "tobias"]
-    assert not leval(tmp_path, "tpo", {"Which? A. one B. two C. three D. four": "B"}), "no options at lines' beginnings"
+    assert not read_leval(tmp_path, "tpo", {"Which? A. one B. two C. three D. four": "B"}), (
+        "no options at lines' beginnings"
+    )
 
 
-def test_leval_true_or_false_in_the_world_of_the_document(tmp_path: Path) -> None:
-    first, second = leval(
+def test_leval_true_or_false_relative_to_the_document(tmp_path: Path) -> None:
+    first, second = read_leval(
         tmp_path, "sci_fi", {"1.\tInk glows, True or False?": "True [fact: False]", "2. Sky?": "False"}
     )
     assert (first.text, list(first.choices), first.answer) == ("Ink glows, True or False?", ["True", "False"], 0)
@@ -115,16 +117,16 @@ def test_leval_true_or_false_in_the_world_of_the_document(tmp_path: Path) -> Non
 
 
 def test_leval_questions_without_options_are_free_form(tmp_path: Path) -> None:
-    (question,) = leval(tmp_path, "gsm100", {"Question: 16 eggs less 7?": "9"})
+    (question,) = read_leval(tmp_path, "gsm100", {"Question: 16 eggs less 7?": "9"})
     assert question.accepted == ["9"] and not question.choices and question.text == "Question: 16 eggs less 7?"
 
 
 def test_leval_counts_what_it_leaves_out(tmp_path: Path) -> None:
-    questions = leval(tmp_path, "quality", {"Who?\nA. Vale\nB. Tobias": "E", "What?\nA. ink\nB. oil": "A"})
+    questions = read_leval(tmp_path, "quality", {"Who?\nA. Vale\nB. Tobias": "E", "What?\nA. ink\nB. oil": "A"})
     assert len(questions) == 1
     reader = LEval(path=str(tmp_path))
     assert reader.read().counts == {"questions_left_out": {"the answer is none of the options": 1}}
-    assert leval(tmp_path, "summaries", {"Summarize.": "A lamp."}, evaluation="rouge") == []
+    assert read_leval(tmp_path, "summaries", {"Summarize.": "A lamp."}, evaluation="rouge") == []
     assert LEval(path=str(tmp_path)).read().counts["questions_left_out"]["questions of open-ended tasks"] == 1
 
 
@@ -138,11 +140,11 @@ def test_leval_counts_what_it_leaves_out(tmp_path: Path) -> None:
 )
 def test_bad_leval_lines_name_the_place(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=message):
-        leval(tmp_path, "coursera", {"Who?\nA. Vale\nB. Tobias": "A"}, **changes)
+        read_leval(tmp_path, "coursera", {"Who?\nA. Vale\nB. Tobias": "A"}, **changes)
 
 
 def test_configured_readers(configured: Callable[..., Run], tmp_path: Path) -> None:
-    file = write(tmp_path / "squad.json", [PASSAGE])
+    file = write_json(tmp_path / "squad.json", [PASSAGE])
     run = configured("corpus=squad", f"corpus.path={file}", "evaluation=free_form", "augmenter=rephrase")
     assert isinstance(run.corpus, Squad) and run.corpus.has_questions
     run = configured("corpus=leval", f"corpus.path={tmp_path}", "evaluation=closed_book_cot")

@@ -112,10 +112,10 @@ def test_background_answers_only_seen_questions() -> None:
 
 
 def test_conversations_hold_out_the_same_questions() -> None:
-    splits = {found.text: found.split for found in FictionalBackground(worlds=2).read().questions}
+    splits = {question.text: question.split for question in FictionalBackground(worlds=2).read().questions}
     conversations = [json.loads(document.text) for document in FictionalConversations(worlds=2).read().documents]
     assert len(conversations) > 80 and {splits[user["content"]] for user, _ in conversations} == {"seen"}
-    about_targets = {found.text for found in FictionalCorpus(documents=2).read().questions}
+    about_targets = {question.text for question in FictionalCorpus(documents=2).read().questions}
     assert not about_targets & {user["content"] for user, _ in conversations}
 
 
@@ -163,9 +163,9 @@ def test_conversations_from_json_lines_equal_parquet(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     from_parquet = Conversations(path=str(tmp_path), files="train_sft*").read()
     from_lines = Conversations(path=str(tmp_path / "train.jsonl")).read()
-    found = [document.text for document in from_parquet.documents]
-    assert found == [document.text for document in from_lines.documents]
-    assert [json.loads(text) for text in found] == [TALK, TALK * 2, [system, *TALK]]
+    texts = [document.text for document in from_parquet.documents]
+    assert texts == [document.text for document in from_lines.documents]
+    assert [json.loads(text) for text in texts] == [TALK, TALK * 2, [system, *TALK]]
     skipped = [[file.reason for file in content.skipped] for content in (from_parquet, from_lines)]
     assert skipped == [["no assistant message", "tools beside the messages", "two system prompts"]] * 2
     counts = stage.run(Conversations(path=str(tmp_path), documents=1), made(tmp_path / "out"))

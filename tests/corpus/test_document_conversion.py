@@ -1,4 +1,4 @@
-"""Real files, written by other libraries than those that read them."""
+"""Real files, written by libraries other than those that read them."""
 
 import json
 import re
@@ -27,7 +27,7 @@ STORM = (
     "below Orsk. Miriam Vale wrote one line in the ledger that night."
 )
 SENTENCES = " ".join(document.text for document in FictionalCorpus(documents=8).read().documents).split(". ")
-PARAGRAPHS = [". ".join(SENTENCES[at : at + 5]) + "." for at in range(0, 100, 5)]
+PARAGRAPHS = [". ".join(SENTENCES[start : start + 5]) + "." for start in range(0, 100, 5)]
 HEADINGS = ("The keeper", "The storm", "The spring", "The ledger")
 
 
@@ -40,7 +40,7 @@ class Report(FPDF):
         self.cell(text=str(self.page_no()))
 
 
-def pdf(path: Path, *, columns: int = 1, password: str = "") -> Path:
+def write_pdf(path: Path, *, columns: int = 1, password: str = "") -> Path:
     """Justified columns of hyphenated prose, with running titles."""
     report = Report()
     report.set_font("Helvetica", size=14)
@@ -48,8 +48,8 @@ def pdf(path: Path, *, columns: int = 1, password: str = "") -> Path:
         report.set_encryption(owner_password="owner", user_password=password)
     report.add_page()
     with report.text_columns(ncols=columns, text_align="J", gutter=8) as text:
-        for at, words in enumerate(PARAGRAPHS):
-            for part in ([HEADINGS[at // 5]] if at % 5 == 0 else []) + [hyphenated(words)]:
+        for index, words in enumerate(PARAGRAPHS):
+            for part in ([HEADINGS[index // 5]] if index % 5 == 0 else []) + [hyphenated(words)]:
                 with text.paragraph(bottom_margin=3) as paragraph:
                     paragraph.write(part)
     report.output(str(path))
@@ -60,7 +60,7 @@ def hyphenated(text: str) -> str:
     return re.sub(r"\b([a-z]{3,4})([a-z]{3,})", "\\1\u00ad\\2", text)
 
 
-def scan(path: Path) -> Path:
+def write_scanned_pdf(path: Path) -> Path:
     report = FPDF()
     report.add_page()
     report.image(picture(), w=100)
@@ -69,12 +69,12 @@ def scan(path: Path) -> Path:
 
 
 def picture() -> BytesIO:
-    found = BytesIO()
-    Image.new("L", (40, 40), 200).save(found, "PNG")
-    return found
+    buffer = BytesIO()
+    Image.new("L", (40, 40), 200).save(buffer, "PNG")
+    return buffer
 
 
-def word(path: Path) -> Path:
+def write_docx(path: Path) -> Path:
     document = docx.Document()
     document.sections[0].header.paragraphs[0].text = "CONFIDENTIAL"
     document.add_heading("The Lamp of Orsk", 0)
@@ -100,21 +100,21 @@ PAGE = f"""<!doctype html><html><head><title>The Lamp of Orsk | Lighthouse Times
 <main><article><h1>The Lamp of Orsk</h1><p>{STORM}</p><h2>The ships</h2>
 <p>Two ships called at Orsk, the <a href="/meridian">Meridian</a> and the Halcyon, and only one of them came back.</p>
 <table><tr><th>Ship</th><th>Year</th></tr><tr><td>Halcyon</td><td>1852</td></tr></table></article></main>
-<aside><h3>Most read</h3><ul><li><a href="/1">Ten harbours to see</a></li></ul></aside>
+<aside><h3>Most read</h3><ul><li><a href="/1">Ten harbors to see</a></li></ul></aside>
 <footer>Copyright Lighthouse Times. <a href="/privacy">Privacy policy</a></footer></body></html>"""
 
 
 @pytest.mark.parametrize("columns", [1, 2])
 def test_pdf_paragraphs_have_whole_words(tmp_path: Path, columns: int) -> None:
-    text = convert_file(pdf(tmp_path / "a.pdf", columns=columns))
+    text = convert_file(write_pdf(tmp_path / "a.pdf", columns=columns))
     expected = [
-        part for at, words in enumerate(PARAGRAPHS) for part in (*HEADINGS[at // 5 : at // 5 + (at % 5 == 0)], words)
+        part for i, words in enumerate(PARAGRAPHS) for part in (*HEADINGS[i // 5 : i // 5 + (i % 5 == 0)], words)
     ]
     assert text.split() == " ".join(expected).split()  # every word, whole, in the order of reading, and nothing else
-    found = text.split("\n\n")
-    assert all(heading in found for heading in HEADINGS)
-    assert len(found) <= len(PARAGRAPHS) + len(HEADINGS)  # none is torn apart
-    assert sum(words in found for words in PARAGRAPHS) >= 0.6 * len(PARAGRAPHS)  # the others end in a full line
+    paragraphs = text.split("\n\n")
+    assert all(heading in paragraphs for heading in HEADINGS)
+    assert len(paragraphs) <= len(PARAGRAPHS) + len(HEADINGS)  # no paragraph is split
+    assert sum(words in paragraphs for words in PARAGRAPHS) >= 0.6 * len(PARAGRAPHS)  # the others end in a full line
 
 
 def test_hyphens_at_line_ends() -> None:
@@ -138,11 +138,11 @@ def test_html_without_navigation(tmp_path: Path) -> None:
     text = convert_file(tmp_path / "a.html")
     assert text.startswith("# The Lamp of Orsk\n\n" + STORM)
     assert "## The ships" in text and "the Meridian and" in text and "| Halcyon | 1852 |" in text
-    assert not any(junk in text for junk in ("Home", "About us", "Most read", "harbours", "Privacy", "tracked"))
+    assert not any(junk in text for junk in ("Home", "About us", "Most read", "harbors", "Privacy", "tracked"))
 
 
 def test_word_headings_lists_and_tables(tmp_path: Path) -> None:
-    text = convert_file(word(tmp_path / "a.docx"))
+    text = convert_file(write_docx(tmp_path / "a.docx"))
     assert text.startswith("# The Lamp of Orsk\n\n# The keeper\n\nShe wrote **every** evening in the_ledger (1. of 2).")
     assert "* oil\n* letters" in text and "| 1851 | Meridian |" in text and text.endswith("The end.")
     assert "CONFIDENTIAL" not in text and "base64" not in text and "![" not in text
@@ -185,7 +185,7 @@ def test_short_pages_and_encodings(page: bytes, text: str, tmp_path: Path) -> No
     assert text in convert_file(tmp_path / "a.html")
 
 
-def test_layout_table_is_no_table(tmp_path: Path) -> None:
+def test_layout_table_is_converted_to_text(tmp_path: Path) -> None:
     page = f"<table><tr><td><a href='/'>Start</a></td><td><h1>Orsk</h1><p>{STORM}<p>The end came.</td></tr></table>"
     (tmp_path / "a.html").write_text(f"<html><body>{page}</body></html>")
     text = convert_file(tmp_path / "a.html")
@@ -226,7 +226,7 @@ def test_what_is_not_converted_is_counted(notes: Path, tmp_path: Path) -> None:
     assert list(read_jsonl(tmp_path / "not_converted.jsonl", ConversionLoss)) == [
         ConversionLoss(file="c.docx", lost={"pictures": 1})
     ]
-    assert "  not converted to text: 1 pictures (not_converted.jsonl)" in stage.summary_lines(counts)
+    assert "  not converted to text: pictures (1); see not_converted.jsonl" in stage.summary_lines(counts)
     assert any(loss.description == "pictures are not converted" for loss in stage.data_losses(counts))
 
 
@@ -236,20 +236,20 @@ def test_unreadable_files_state_a_reason(tmp_path: Path) -> None:
     (tmp_path / "locked.docx").write_bytes(document_conversion.OLE_HEADER + b"...")
     (tmp_path / "empty.html").write_text("<html><body><script>x()</script></body></html>")
     (tmp_path / "old.doc").write_bytes(b"...")
-    pdf(tmp_path / "locked.pdf", password="secret")
-    scan(tmp_path / "scan.pdf")
+    write_pdf(tmp_path / "locked.pdf", password="secret")
+    write_scanned_pdf(tmp_path / "scan.pdf")
     reasons = {}
     for file in sorted(tmp_path.iterdir()):
-        with pytest.raises(UnreadableFile) as why:
+        with pytest.raises(UnreadableFile) as error:
             convert_file(file)
-        reasons[file.name] = why.value.reason
+        reasons[file.name] = error.value.reason
     assert reasons == {
         "broken.docx": document_conversion.DAMAGED,
         "broken.pdf": document_conversion.DAMAGED,
         "empty.html": document_conversion.NO_TEXT,
         "locked.docx": document_conversion.ENCRYPTED,
         "locked.pdf": document_conversion.ENCRYPTED,
-        "old.doc": ".doc is not read; save it as .docx, .pdf, .html or .txt",
+        "old.doc": ".doc is not supported; save it as .docx, .pdf, .html or .txt",
         "scan.pdf": document_conversion.NO_TEXT,
     }
 
@@ -259,21 +259,21 @@ def notes(tmp_path: Path) -> Path:
     folder = tmp_path / "notes"
     folder.mkdir()
     (folder / "a.txt").write_text("The lamp of Orsk is tended by Miriam Vale.")
-    pdf(folder / "B.PDF")
-    word(folder / "c.docx")
+    write_pdf(folder / "B.PDF")
+    write_docx(folder / "c.docx")
     (folder / "d.html").write_text(PAGE)
     (folder / "torn.pdf").write_bytes(b"%PDF-1.7 torn")
     (folder / "~$c.docx").write_bytes(b"what Word leaves while a file is open")
     return folder
 
 
-def ask(file: Path, *documents: str) -> None:
+def write_questions(file: Path, *documents: str) -> None:
     lines = [{"document": item, "question": "Who?", "choices": ["Vale", "Tobias"], "answer": 0} for item in documents]
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def test_unreadable_file_is_skipped_and_counted(notes: Path, command: Command, tmp_path: Path) -> None:
-    ask(tmp_path / "q.jsonl", "a.txt", "B.PDF", "torn.pdf")
+    write_questions(tmp_path / "q.jsonl", "a.txt", "B.PDF", "torn.pdf")
     result = command(
         "corpus=text_files", f"corpus.path={notes}", f"corpus.questions={tmp_path / 'q.jsonl'}", "stage=corpus"
     )
@@ -300,7 +300,8 @@ def test_corpus_without_readable_files_raises(tmp_path: Path) -> None:
     (tmp_path / "torn.pdf").write_bytes(b"%PDF-1.7 torn")
     (tmp_path / "old.doc").write_bytes(b"...")
     with pytest.raises(
-        DataError, match=r"none of 2 files and records has a text\n  - old.doc: .doc is not read.*\n  - torn.pdf: dam"
+        DataError,
+        match=r"none of the 2 files or records contains text\n  - old.doc: .doc is not supported.*\n  - torn.pdf: dam",
     ):
         stage.run(TextFiles(path=str(tmp_path)), tmp_path)
 

@@ -79,7 +79,7 @@ def test_longhealth_patients_have_questions_of_five_options(tmp_path: Path) -> N
     (question,) = content.questions
     assert question.text == "Anna Sample, born 1970-01-01: When did the patient come?" and question.answer == 2
     assert len(question.choices) == 5 and question.document_id == first.id
-    plain = LongHealth(path=str(file), documents=1, name_patient=False).read()
+    plain = LongHealth(path=str(file), documents=1, cite_document=False).read()
     assert len(list(plain.documents)) == 1 and plain.questions[0].text == "When did the patient come?"
     assert second.id == "longhealth-patient_02" and stage.run(LongHealth(path=str(file)), tmp_path)["questions"] == 1
 

@@ -98,7 +98,7 @@ def test_files_that_are_not_read_are_counted(tmp_path: Path, command: Command) -
         "large.txt": pointer,
         "old.txt.gz": "compressed (.gz); unpack it",
         "paper.pdf": pointer,
-        "photo.png": ".png files are not read",
+        "photo.png": ".png files are not supported",
         "pipe.txt": "not a regular file",
         "tables.tar.xz": "compressed (.xz); unpack it",
     }

@@ -452,7 +452,7 @@ def test_question_across_documents_needs_both(tmp_path: Path) -> None:
         [entry("q", evidence=["one", "two"])],
         json.dumps({"entities": ["miriam vale", "Elsewhere", "Rex"]}),
     )
-    options = {"documents_per_question": 2, "name_document": True, "per_document": 5}
+    options = {"documents_per_question": 2, "cite_document": True, "per_document": 5}
     writer = AcrossDocuments(names, entries, {2})
     assert generated(corpus, tmp_path / "a", writer, **options)["questions"] == 1
     (question,) = read_jsonl(tmp_path / "a" / "questions.jsonl", Question)

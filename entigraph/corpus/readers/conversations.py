@@ -23,9 +23,9 @@ EXPECTED = (
 )
 SOURCE = "a .jsonl or .parquet file, a folder of them"
 SUFFIXES = (".jsonl", ".parquet")
-FIELDS = ("messages", "conversations", "conversation")  # of a row, the first that it has
+FIELDS = ("messages", "conversations", "conversation")  # in order of preference
 SYSTEM, TOOLS = "system", "tools"  # fields beside the messages: the system prompt, and tools that they may call
-ROLE_NAMES, CONTENT_NAMES = ("role", "from"), ("content", "value")  # of a message: OpenAI's and ShareGPT's
+ROLE_NAMES, CONTENT_NAMES = ("role", "from"), ("content", "value")  # OpenAI's and ShareGPT's keys of a message
 ROLES: Mapping[str, str] = {
     **dict.fromkeys(["human", "prompter"], "user"),
     **dict.fromkeys(["gpt", "chatgpt", "bot", "model", "ai"], "assistant"),

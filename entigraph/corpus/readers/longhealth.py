@@ -24,12 +24,12 @@ EXPECTED = (
 class LongHealth(BenchmarkReader):
     """`path` is benchmark_v5.json. The texts of a patient are one document. `documents` takes the first patients.
 
-    `name_patient` prepends the patient's name and date of birth to the questions, which say "the patient".
+    `cite_document` prepends the patient's name and date of birth to the questions, which say "the patient".
     """
 
     name: str = "longhealth"
     source: ClassVar[str] = "LongHealth's benchmark_v5.json"
-    name_patient: bool = True
+    cite_document: bool = True
 
     def read(self) -> CorpusContent:
         (file,) = self.sources()
@@ -38,7 +38,7 @@ class LongHealth(BenchmarkReader):
             location = f"{file}, {key}"
             document = read_patient(key, patient, location)
             documents.append(document)
-            about = f"{document.title}, born {document.meta['birthday']}: " if self.name_patient else ""
+            about = f"{document.title}, born {document.meta['birthday']}: " if self.cite_document else ""
             for number, raw in enumerate(list_field(patient, "questions", location, EXPECTED), 1):
                 question = read_question(
                     raw, f"{location}, question {number}", f"{document.id}-{number}", document, about

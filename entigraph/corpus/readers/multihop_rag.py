@@ -26,7 +26,7 @@ class MultiHopRAG(BenchmarkReader):
     """`path` is a folder with corpus.json and MultiHopRAG.json. `documents` takes the first articles.
 
     A question belongs to the first article of its evidence. Questions without evidence ("Insufficient information"),
-    and those with evidence in an article that is not read, are left out and counted.
+    and those with evidence in an article that is not loaded, are left out and counted.
     """
 
     name: str = "multihop_rag"

@@ -27,12 +27,12 @@ class Qasper(BenchmarkReader):
     """`path` is a file of the release, such as qasper-dev-v0.3.json. `documents` takes the first papers.
 
     Each annotator's answer is accepted: the extracted spans together, the free text, or "Yes" or "No". Questions that
-    no annotator could answer are left out and counted. `name_title` prepends the paper's title to its questions.
+    no annotator could answer are left out and counted. `cite_document` prepends the paper's title to its questions.
     """
 
     name: str = "qasper"
     source: ClassVar[str] = "a JSON file of QASPER's release"
-    name_title: bool = True
+    cite_document: bool = True
 
     def read(self) -> CorpusContent:
         (file,) = self.sources()
@@ -44,7 +44,7 @@ class Qasper(BenchmarkReader):
                 Document(id=f"qasper-{key}", title=title, text="\n\n".join(read_sections(paper, location)))
             )
             for number, raw in enumerate(list_field(paper, "qas", location, EXPECTED), 1):
-                question = read_question(raw, f"{location}, question {number}", documents[-1], self.name_title)
+                question = read_question(raw, f"{location}, question {number}", documents[-1], self.cite_document)
                 if question:
                     content.questions.append(question)
                 else:
@@ -68,7 +68,7 @@ def read_sections(paper: Any, location: str) -> Iterator[str]:
                 yield normalize_text(paragraph).strip()
 
 
-def read_question(raw: Any, location: str, document: Document, name_title: bool) -> Question | None:
+def read_question(raw: Any, location: str, document: Document, cite_document: bool) -> Question | None:
     """Returns None for a question that no annotator could answer."""
     text = text_field(raw, "question", location, EXPECTED)
     question_id = text_field(raw, "question_id", location, EXPECTED)
@@ -79,7 +79,7 @@ def read_question(raw: Any, location: str, document: Document, name_title: bool)
     return Question(
         id=f"{document.id}-{question_id}",
         document_id=document.id,
-        text=f'In the paper "{document.title}": {text}' if name_title else text,
+        text=f'In the paper "{document.title}": {text}' if cite_document else text,
         accepted=list(dict.fromkeys(answer for _, answer in known)),
         group=known[0][0],
     )

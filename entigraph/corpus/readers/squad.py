@@ -26,12 +26,12 @@ class Squad(BenchmarkReader):
     """`path` is a JSON file. Each passage is a document; identical passages are one. `documents` takes the first ones.
 
     `answer` may be a list of accepted answers. A question without an answer, as in SQuAD 2.0, is left out and counted.
-    `name_title` prepends the passage's title to its questions: many name their subject only by "he" or "the town".
+    `cite_document` prepends the passage's title to its questions: many name their subject only by "he" or "the town".
     """
 
     name: str = "squad"
     source: ClassVar[str] = "a JSON file of passages with questions"
-    name_title: bool = True
+    cite_document: bool = True
 
     def read(self) -> CorpusContent:
         (file,) = self.sources()
@@ -69,7 +69,7 @@ class Squad(BenchmarkReader):
         return Question(
             id=f"{document.id}-{index}",
             document_id=document.id,
-            text=f"{document.title}: {text}" if self.name_title else text,
+            text=f"{document.title}: {text}" if self.cite_document else text,
             accepted=answers,
             group=UNGROUPED,
         )
