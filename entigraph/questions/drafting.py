@@ -117,7 +117,7 @@ def build_request(
 def parse_drafts(
     passage: QuestionPassage, completion: Completion, settings: GeneratedQuestions
 ) -> tuple[list[Draft], list[Any]]:
-    """Returns the usable drafts, and the entries without a question and four different options or a short answer.
+    """Returns the usable drafts, and the entries without a question and four distinct options or a short answer.
 
     An answer without entries is one of the latter, and so is the last entry of a truncated answer.
     """
@@ -155,16 +155,16 @@ def parse_draft(passage: QuestionPassage, number: int, raw: Any, settings: Gener
 
 
 def parse_options(raw: Mapping[str, Any], seed: str) -> dict[str, Any]:
-    """Returns four different options in random order and the index of the right one; empty if there are none."""
+    """Returns four distinct options in random order and the index of the correct one; empty if there are none."""
     if not isinstance(raw.get("wrong"), list):
         return {}
     options = [clean(option) for option in (raw.get("right"), *raw["wrong"])]
-    right = options[0]
+    correct = options[0]
     different = len({option.casefold() for option in options})
     if not all(options) or not different == len(options) == OPTIONS:
         return {}
     random.Random(seed).shuffle(options)
-    return {"choices": options, "answer": options.index(right)}
+    return {"choices": options, "answer": options.index(correct)}
 
 
 def parse_accepted(raw: Mapping[str, Any], seed: str) -> dict[str, Any]:

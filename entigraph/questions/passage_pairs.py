@@ -1,7 +1,7 @@
 """Finds passages of two documents that mention the same names, for questions that need both documents.
 
-The writer lists the names of each passage; a name counts if the passage contains it. Each document is paired with
-others by its rarest names first: those tell most clearly what connects the two.
+The writer lists the names of each passage; a name counts if the passage contains it. Documents are paired by their
+rarest shared names first, which are the strongest link.
 """
 
 import random
@@ -17,7 +17,7 @@ from entigraph.text.json_answers import array_schema, object_schema, parse_objec
 
 QUESTIONS_PER_PAIR = 5
 NAMES_SCHEMA = object_schema(entities=array_schema())
-Names = Mapping[str, str]  # names as they are written, by their form without case
+Names = Mapping[str, str]  # case-folded name -> name as written
 
 
 def names_request(passage: QuestionPassage) -> Request:
@@ -41,39 +41,38 @@ def pairs_per_document(settings: GeneratedQuestions) -> int:
 def pair_passages(
     passages: Sequence[QuestionPassage], names: Sequence[Names], settings: GeneratedQuestions
 ) -> list[QuestionPassage]:
-    """Returns each document's pairs, in the order of the documents; a pair belongs to the first of its documents.
-
-    Empty if no two documents have a name in common.
-    """
-    holders: dict[str, list[int]] = {}
-    documents: dict[str, list[int]] = {}
+    """Returns passage pairs grouped by their first document, in document order; empty if no documents share a name."""
+    passages_by_name: dict[str, list[int]] = {}
+    passages_by_document: dict[str, list[int]] = {}
     for index, (passage, known) in enumerate(zip(passages, names, strict=True)):
-        documents.setdefault(passage.document.id, []).append(index)
+        passages_by_document.setdefault(passage.document.id, []).append(index)
         for name in known:
-            holders.setdefault(name, []).append(index)
-    taken: set[frozenset[int]] = set()
+            passages_by_name.setdefault(name, []).append(index)
+    used: set[frozenset[int]] = set()
     result: list[QuestionPassage] = []
-    for document, own in documents.items():
+    for document, own_passages in passages_by_document.items():
         rng = random.Random(f"{settings.seed}/{document}/pairs")
-        links = [(name, index) for index in own for name in names[index]]
+        links = [(name, index) for index in own_passages for name in names[index]]
         rng.shuffle(links)
-        links.sort(key=lambda link: len(holders[link[0]]))
+        links.sort(key=lambda link: len(passages_by_name[link[0]]))
         pairs: list[tuple[int, int]] = []
         for name, index in links:
             if len(pairs) == pairs_per_document(settings):
                 break
-            others = [other for other in holders[name] if other not in own and {index, other} not in taken]
+            others = [
+                other for other in passages_by_name[name] if other not in own_passages and {index, other} not in used
+            ]
             if others:
                 pairs.append((index, rng.choice(others)))
-                taken.add(frozenset(pairs[-1]))
+                used.add(frozenset(pairs[-1]))
         result += [
             replace(
-                passages[one],
+                passages[first],
                 number=number,
                 count=ceil(settings.per_document / len(pairs)),
-                other=passages[other],
-                shared_names=[names[one][name] for name in names[one] if name in names[other]],
+                other=passages[second],
+                shared_names=[names[first][name] for name in names[first] if name in names[second]],
             )
-            for number, (one, other) in enumerate(pairs)
+            for number, (first, second) in enumerate(pairs)
         ]
     return result

@@ -40,7 +40,7 @@ class QuestionsFile:
     """A JSONL file with one question per line, such as an edited review.jsonl. It is used as it is, without checks.
 
     {"document": "<id in documents.jsonl>", "question": "...", "choices": ["...", "..."], "answer": 0, "group": "..."}
-    or "answer": [0, 2] if several may be right
+    or "answer": [0, 2] if several may be correct
     """
 
     path: str = runtime_field("")
@@ -67,10 +67,10 @@ class GeneratedQuestions:
     """The writer generates `per_document` questions about each document, spread evenly over passages of at most
     `passage_tokens` (of four characters).
 
-    A question with four options is kept if the writer, given the passage, finds exactly the keyed option right. A
+    A question with four options is kept if the writer, given the passage, finds exactly the keyed option correct. A
     question with a short answer is kept if that answer is in the passage, and the writer, given the passage, gives it.
     With `unknown_to_writer` a question is dropped if the writer also answers it `guesses` times in a row without the
-    passage, with options in another order each time. `cite_document` starts each question with the title.
+    passage, with options in a different order each time. `cite_document` starts each question with the title.
 
     With `documents_per_question=2` a question is about passages of two documents that mention the same name, and is
     dropped if the writer answers it from one of them alone. A document without such a name has no questions.

@@ -33,10 +33,10 @@ from entigraph.text.normalization import normalize_line
 from entigraph.text.refusals import REFUSAL_AS_TEXT
 
 UNUSABLE: Mapping[QuestionForm, str] = {
-    QuestionForm.multiple_choice: "not four different options and a question",
+    QuestionForm.multiple_choice: "not a question with four distinct options",
     QuestionForm.short_answer: "not a question and its answer",
 }
-ASKED_BEFORE, NO_NAMES = "asked before", "no list of names"
+ASKED_BEFORE, NO_NAMES = "duplicate question", "no list of names"
 
 
 def copy_questions(corpus: Path, out: Path, file: Path) -> dict[str, Any]:
@@ -120,7 +120,9 @@ def estimate_requests(documents: Sequence[Document], settings: GeneratedQuestion
 
 
 def no_pairs_message(documents: Sequence[Document], rejected: Sequence[Mapping[str, Any]]) -> str:
-    lost = f" ({len(rejected):,} answers are no list of names; read rejected.jsonl)" if rejected else ""
+    lost = (
+        f" ({len(rejected):,} answers could not be parsed as lists of names; read rejected.jsonl)" if rejected else ""
+    )
     return (
         f"questions.documents_per_question=2: no two of the {len(documents):,} documents mention the same "
         f"name{lost}; ask about single documents (questions.documents_per_question=1), or add related documents"

@@ -1,4 +1,4 @@
-"""Verifies drafts: the writer, given the passage, must find the keyed answer right and no other."""
+"""Verifies drafts: the writer, given the passage, must find only the keyed answer correct."""
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,10 +18,10 @@ ANSWER_SCHEMAS: Mapping[QuestionForm, Mapping[str, Any]] = {
     QuestionForm.short_answer: object_schema(answer=STRING),
 }
 MEMORY_SYSTEM_PROMPT = "You take an exam about documents that you do not have before you."
-UNPARSED, REFUSED = "the check gave no answer", "the writer refused to check it"
+UNPARSED, REFUSED = "the check could not be parsed", "the writer refused to check it"
 NO_VERDICT = (UNPARSED, REFUSED)
 NOT_ANSWERED = "not answered by the passage"
-KNOWN, ANSWERED_BY_ONE = "known without the document", "answered by one of its documents alone"
+KNOWN, ANSWERED_BY_ONE = "answered without the document", "answered by one of its documents alone"
 Verdict = tuple[Draft, str | None]  # the draft and why it is rejected; None if it is kept
 
 
@@ -62,10 +62,10 @@ def rejection_reason(draft: Draft, completion: Completion, settings: GeneratedQu
     if not given:
         return NOT_ANSWERED
     if isinstance(given, str):
-        return None if agrees(given, draft.question.accepted) else "another answer is right"
+        return None if agrees(given, draft.question.accepted) else "another answer is correct"
     if draft.question.answer not in given:
-        return "another option is right"
-    return "several options are right" if len(given) > 1 else None
+        return "the check chose a different option"
+    return "several options are correct" if len(given) > 1 else None
 
 
 def find_answered_by_one(drafts: Sequence[Draft], llm: LLM, settings: GeneratedQuestions) -> dict[str, str]:
@@ -162,7 +162,7 @@ def is_refusal(completion: Completion) -> bool:
 
 
 def raise_if_unanswered(completion: Completion) -> None:
-    """Raises LLMError if the endpoint gave up: a question that was not checked is not wrong for that reason."""
+    """Raises LLMError if the endpoint gave up, because an unchecked question must not be rejected for that reason."""
     if completion.finish_reason.startswith(GAVE_UP):
         raise LLMError(
             f"questions: the writer does not answer ({completion.finish_reason.removeprefix(GAVE_UP)}); "

@@ -1,4 +1,4 @@
-"""Questions written from documents: their checks, the file for a person, and that no writer of texts sees them."""
+"""Question generation: verification, the review file, and that synthesis does not depend on questions."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -32,14 +32,14 @@ from tests.evaluation.scripted_server import scripted
 SHORT = QuestionForm.short_answer
 
 
-def a_corpus(folder: Path, *texts: str) -> Path:
+def write_corpus(folder: Path, *texts: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     documents = [Document(id=f"{n}.txt", title=f"Text {n}", text=text) for n, text in enumerate(texts)]
     write_jsonl(folder / "documents.jsonl", documents)
     return folder
 
 
-def generated(corpus: Path, out: Path, llm: Any = None, **settings: Any) -> dict[str, Any]:
+def generate(corpus: Path, out: Path, llm: Any = None, **settings: Any) -> dict[str, Any]:
     out.mkdir(exist_ok=True)
     options = GeneratedQuestions(**{"per_document": 8, **settings})
     return stage.generate(corpus, out, settings=options, llm=llm or OfflineWriter(), progress=SilentProgress())
@@ -48,28 +48,30 @@ def generated(corpus: Path, out: Path, llm: Any = None, **settings: Any) -> dict
 def test_offline_questions_about_a_fictional_document(tmp_path: Path) -> None:
     (tmp_path / "corpus").mkdir()
     corpus_stage.run(FictionalCorpus(documents=2), tmp_path / "corpus")
-    counts = generated(tmp_path / "corpus", tmp_path / "out", per_document=30)
+    counts = generate(tmp_path / "corpus", tmp_path / "out", per_document=30)
     assert counts == {"questions": 60, "rejected": {}, "documents_without_questions": 0, "writer": "offline"}
-    theirs = {
+    expected = {
         (question.document_id, question.text): question.choices[question.answer]
         for question in read_jsonl(tmp_path / "corpus" / "questions.jsonl", Question)
     }
-    ours = list(read_jsonl(tmp_path / "out" / "questions.jsonl", Question))
-    assert all(theirs[question.document_id, question.text] == question.choices[question.answer] for question in ours)
-    assert {question.answer for question in ours} == {0, 1, 2, 3}
+    generated = list(read_jsonl(tmp_path / "out" / "questions.jsonl", Question))
+    assert all(
+        expected[question.document_id, question.text] == question.choices[question.answer] for question in generated
+    )
+    assert {question.answer for question in generated} == {0, 1, 2, 3}
 
 
 def test_offline_questions_about_other_text(tmp_path: Path) -> None:
-    counts = generated(a_corpus(tmp_path / "corpus", ARTICLE), tmp_path / "out")
+    counts = generate(write_corpus(tmp_path / "corpus", ARTICLE), tmp_path / "out")
     assert counts["questions"] >= 5
-    flowing = " ".join(ARTICLE.split())
+    unwrapped = " ".join(ARTICLE.split())
     for question in read_jsonl(tmp_path / "out" / "questions.jsonl", Question):
-        filled = [question.text.split(": ", 1)[1].replace("____", choice) in flowing for choice in question.choices]
+        filled = [question.text.split(": ", 1)[1].replace("____", choice) in unwrapped for choice in question.choices]
         assert filled == [number == question.answer for number in range(4)]
 
 
 class Scripted:
-    """A writer that writes these questions, and finds the right options that `finds` says."""
+    """Drafts the questions `entries`; as the check, returns the options that `finds` maps a question to."""
 
     name = "scripted"
 
@@ -85,13 +87,11 @@ class Scripted:
     def answer(self, request: Request) -> str:
         if "### Question" not in request.user:
             return json.dumps({"questions": self.entries})
-        request_count, *options = request.user.split("### Question\n")[1].splitlines()
-        right = ["right"] if "### Document" not in request.user and self.recalls else self.finds(request_count)
-        if "### Document" not in request.user and not self.recalls:
-            right = []
-        if isinstance(right, str):
-            return right
-        return json.dumps({"right": [option[0] for option in options if option[3:] in right]})
+        question, *options = request.user.split("### Question\n")[1].splitlines()
+        correct = self.finds(question) if "### Document" in request.user else ["right"] * self.recalls
+        if isinstance(correct, str):
+            return correct
+        return json.dumps({"right": [option[0] for option in options if option[3:] in correct]})
 
 
 def entry(question: str, **changes: Any) -> dict[str, Any]:
@@ -114,14 +114,14 @@ def test_question_is_kept_if_only_the_keyed_option_is_correct(tmp_path: Path) ->
         "refused": "I'm sorry, but I can't help with that request.",
     }
     writer = Scripted([entry(name) for name in verdicts], verdicts.__getitem__)
-    counts = generated(a_corpus(tmp_path / "corpus", "A text."), tmp_path / "out", writer)
+    counts = generate(write_corpus(tmp_path / "corpus", "A text."), tmp_path / "out", writer)
     (kept,) = read_jsonl(tmp_path / "out" / "questions.jsonl", Question)
     assert kept.text == "good" and kept.choices[kept.answer] == "right" and kept.group == "combined"
     assert rejected(tmp_path / "out") == {
         "open": "not answered by the passage",
-        "other": "another option is right",
-        "two": "several options are right",
-        "mute": "the check gave no answer",
+        "other": "the check chose a different option",
+        "two": "several options are correct",
+        "mute": "the check could not be parsed",
         "refused": "the writer refused to check it",
     }
     assert sum(counts["rejected"].values()) == 5
@@ -133,8 +133,8 @@ def test_refused_drafts_are_a_reason_of_their_own(tmp_path: Path) -> None:
             is_draft = "Text 1" in request.user and "### Question" not in request.user
             return "I'm sorry, but I can't write questions about this." if is_draft else super().answer(request)
 
-    corpus = a_corpus(tmp_path / "corpus", "A text.", "Another text.")
-    counts = generated(corpus, tmp_path / "out", Refusing([entry("one")], lambda request_count: ["right"]))
+    corpus = write_corpus(tmp_path / "corpus", "A text.", "Another text.")
+    counts = generate(corpus, tmp_path / "out", Refusing([entry("one")], lambda question: ["right"]))
     assert counts["questions"] == 1 and counts["rejected"] == {REFUSAL_AS_TEXT: 1}
 
 
@@ -147,23 +147,23 @@ def test_unusable_and_duplicate_drafts_are_counted(tmp_path: Path) -> None:
         entry("same", wrong=["right", "b", "c"]),
         "text",
     ]
-    counts = generated(
-        a_corpus(tmp_path / "corpus", "A text."), tmp_path / "out", Scripted(entries, lambda request_count: ["right"])
+    counts = generate(
+        write_corpus(tmp_path / "corpus", "A text."), tmp_path / "out", Scripted(entries, lambda question: ["right"])
     )
     assert counts["questions"] == 1
-    assert counts["rejected"] == {"not four different options and a question": 4, "asked before": 1}
+    assert counts["rejected"] == {"not a question with four distinct options": 4, "duplicate question": 1}
 
 
 def test_unknown_to_writer_drops_known_questions(tmp_path: Path) -> None:
-    corpus = a_corpus(tmp_path / "corpus", "A text.")
-    writer = Scripted([entry("known")], lambda request_count: ["right"], recalls=True)
-    assert generated(corpus, tmp_path / "a", writer)["questions"] == 1 and len(writer.requests) == 2
-    with pytest.raises(DataError, match="known without the document"):
-        generated(corpus, tmp_path / "b", writer, unknown_to_writer=True)
+    corpus = write_corpus(tmp_path / "corpus", "A text.")
+    writer = Scripted([entry("known")], lambda question: ["right"], recalls=True)
+    assert generate(corpus, tmp_path / "a", writer)["questions"] == 1 and len(writer.requests) == 2
+    with pytest.raises(DataError, match="answered without the document"):
+        generate(corpus, tmp_path / "b", writer, unknown_to_writer=True)
     from_memory = [request.user for request in writer.requests if "### Document" not in request.user]
-    assert len(from_memory) == 3 and len(set(from_memory)) > 1, "in another order each time"
-    ignorant = Scripted([entry("unknown")], lambda request_count: ["right"])
-    assert generated(corpus, tmp_path / "c", ignorant, unknown_to_writer=True)["questions"] == 1
+    assert len(from_memory) == 3 and len(set(from_memory)) > 1, "options are shuffled differently each time"
+    writer_without_memory = Scripted([entry("unknown")], lambda question: ["right"])
+    assert generate(corpus, tmp_path / "c", writer_without_memory, unknown_to_writer=True)["questions"] == 1
 
 
 def test_incomplete_and_refused_answers_are_no_questions_and_no_checks(tmp_path: Path) -> None:
@@ -177,22 +177,22 @@ def test_incomplete_and_refused_answers_are_no_questions_and_no_checks(tmp_path:
                 yield completion if checks else replace(completion, text=completion.text[:-12], finish_reason="length")
 
     entries = [entry("whole"), entry("cut", evidence="", kind="stated")]
-    corpus = a_corpus(tmp_path / "corpus", "A text.")
+    corpus = write_corpus(tmp_path / "corpus", "A text.")
     cut = Cut(entries, lambda question: ["right"])
-    assert generated(corpus, tmp_path / "a", cut)["rejected"] == {"not four different options and a question": 1}
-    with pytest.raises(DataError, match="the check gave no answer"):
-        generated(corpus, tmp_path / "b", cut, unknown_to_writer=True)
+    assert generate(corpus, tmp_path / "a", cut)["rejected"] == {"not a question with four distinct options": 1}
+    with pytest.raises(DataError, match="the check could not be parsed"):
+        generate(corpus, tmp_path / "b", cut, unknown_to_writer=True)
 
 
 def test_long_document_is_split_into_passages(tmp_path: Path) -> None:
     text = "\n\n".join(f"Paragraph {n}. " + "More words follow here. " * 20 for n in range(9))
-    found = split_passages(Document(id="a", title="A", text=text), GeneratedQuestions(passage_tokens=300))
-    assert len(found) > 2 and all(len(passage.text) <= 1200 for passage in found)
-    assert "".join("".join(passage.text.split()) for passage in found) == "".join(text.split())
-    writer = Scripted([entry("q")], lambda request_count: ["right"])
-    counts = generated(a_corpus(tmp_path / "corpus", text), tmp_path / "out", writer, passage_tokens=300)
-    assert sum("### Question" not in request.user for request in writer.requests) == len(found)
-    assert counts["rejected"] == {"asked before": len(found) - 1}
+    passages = split_passages(Document(id="a", title="A", text=text), GeneratedQuestions(passage_tokens=300))
+    assert len(passages) > 2 and all(len(passage.text) <= 1200 for passage in passages)
+    assert "".join("".join(passage.text.split()) for passage in passages) == "".join(text.split())
+    writer = Scripted([entry("q")], lambda question: ["right"])
+    counts = generate(write_corpus(tmp_path / "corpus", text), tmp_path / "out", writer, passage_tokens=300)
+    assert sum("### Question" not in request.user for request in writer.requests) == len(passages)
+    assert counts["rejected"] == {"duplicate question": len(passages) - 1}
 
 
 def test_answers_survive_an_endpoint_that_goes_down(tmp_path: Path) -> None:
@@ -209,44 +209,44 @@ def test_answers_survive_an_endpoint_that_goes_down(tmp_path: Path) -> None:
         letter = next(line[0] for line in user.splitlines() if line.endswith(". right"))
         return [json.dumps({"right": [letter]})]
 
-    corpus = a_corpus(tmp_path / "corpus", "A text.")
+    corpus = write_corpus(tmp_path / "corpus", "A text.")
     with scripted(answers) as server:
         options = server.model(attempts=1, concurrency=1)
         with options.connect(tmp_path / "j") as llm, pytest.raises(LLMError, match="run the same command"):
-            generated(corpus, tmp_path / "out", llm)
+            generate(corpus, tmp_path / "out", llm)
         request_count = len(server.requests)
         broken["check"] = False
         with options.connect(tmp_path / "j") as llm:
-            assert generated(corpus, tmp_path / "out", llm)["questions"] == 3
-        assert len(server.requests) == request_count + 1, "only what was not answered is asked"
+            assert generate(corpus, tmp_path / "out", llm)["questions"] == 3
+        assert len(server.requests) == request_count + 1, "only the unanswered request is sent"
 
 
 def test_edited_review_is_used_unchanged(tmp_path: Path) -> None:
-    corpus = a_corpus(tmp_path / "corpus", ARTICLE, "Another text.")
-    generated(corpus, tmp_path / "out")
+    corpus = write_corpus(tmp_path / "corpus", ARTICLE, "Another text.")
+    generate(corpus, tmp_path / "out")
     lines = [json.loads(line) for line in (tmp_path / "out" / "review.jsonl").read_text().splitlines()]
-    amended = [{**lines[0], "question": "Who kept the lamp of Orsk?"}, *lines[1:3]]
-    file = tmp_path / "amended.jsonl"
-    file.write_text("".join(json.dumps(line) + "\n" for line in amended))
-    (tmp_path / "taken").mkdir()
-    assert stage.copy_questions(corpus, tmp_path / "taken", file) == {"questions": 3, "documents_without_questions": 1}
-    taken = list(read_jsonl(tmp_path / "taken" / "questions.jsonl", Question))
-    assert [question.text for question in taken] == [line["question"] for line in amended]
-    assert [question.answer for question in taken] == [line["answer"] for line in amended]
+    edited = [{**lines[0], "question": "Who kept the lamp of Orsk?"}, *lines[1:3]]
+    file = tmp_path / "edited.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in edited))
+    (tmp_path / "copied").mkdir()
+    assert stage.copy_questions(corpus, tmp_path / "copied", file) == {"questions": 3, "documents_without_questions": 1}
+    copied = list(read_jsonl(tmp_path / "copied" / "questions.jsonl", Question))
+    assert [question.text for question in copied] == [line["question"] for line in edited]
+    assert [question.answer for question in copied] == [line["answer"] for line in edited]
 
 
 def test_synthesis_requests_do_not_depend_on_questions(configured: Callable[..., Run]) -> None:
-    plain, request_count = configured(), configured("questions=generated")
+    plain, with_questions = configured(), configured("questions=generated")
     assert (
-        request_count.artifacts.synthesis.key == plain.artifacts.synthesis.key
-        and request_count.artifacts.training.key == plain.artifacts.training.key
+        with_questions.artifacts.synthesis.key == plain.artifacts.synthesis.key
+        and with_questions.artifacts.training.key == plain.artifacts.training.key
     )
-    assert request_count.artifacts.evaluation.key != plain.artifacts.evaluation.key
+    assert with_questions.artifacts.evaluation.key != plain.artifacts.evaluation.key
     assert (
-        request_count.artifacts.questions
-        and request_count.artifacts.questions.folder not in request_count.artifacts.synthesis.inputs.values()
+        with_questions.artifacts.questions
+        and with_questions.artifacts.questions.folder not in with_questions.artifacts.synthesis.inputs.values()
     )
-    assert study_folder(request_count) != study_folder(plain)
+    assert study_folder(with_questions) != study_folder(plain)
 
 
 def test_offline_writer_does_not_remember_documents() -> None:
@@ -257,17 +257,19 @@ def test_offline_writer_does_not_remember_documents() -> None:
 def test_rejected_questions_are_listed_if_none_passes(tmp_path: Path) -> None:
     entries = [entry("closed"), entry("Closed?"), entry("two", wrong=["a", None, "b"]), "text"]
     with pytest.raises(
-        DataError, match=r"no question passed the checks .*'several options are right': 1.*rejected.jsonl"
+        DataError, match=r"no question passed the checks .*'several options are correct': 1.*rejected.jsonl"
     ):
-        generated(
-            a_corpus(tmp_path / "corpus", "A text."), tmp_path / "out", Scripted(entries, lambda _: ["right", "wrong"])
+        generate(
+            write_corpus(tmp_path / "corpus", "A text."),
+            tmp_path / "out",
+            Scripted(entries, lambda _: ["right", "wrong"]),
         )
     lines = [json.loads(line) for line in (tmp_path / "out" / "rejected.jsonl").read_text().split("\n")[:-1]]
     assert [(line.get("question", line.get("answer")), line["reason"]) for line in lines] == [
-        (entries[2], "not four different options and a question"),
-        ("text", "not four different options and a question"),
-        ("Closed?", "asked before"),
-        ("closed", "several options are right"),
+        (entries[2], "not a question with four distinct options"),
+        ("text", "not a question with four distinct options"),
+        ("Closed?", "duplicate question"),
+        ("closed", "several options are correct"),
     ]
 
 
@@ -278,7 +280,7 @@ def test_answer_without_questions_is_rejected(answer: str, tmp_path: Path) -> No
             return answer
 
     with pytest.raises(DataError, match="no question passed"):
-        generated(a_corpus(tmp_path / "corpus", "A text."), tmp_path / "out", Mute([], lambda _: []))
+        generate(write_corpus(tmp_path / "corpus", "A text."), tmp_path / "out", Mute([], lambda _: []))
     (line,) = map(json.loads, (tmp_path / "out" / "rejected.jsonl").read_text().splitlines())
     assert line["answer"] == answer
 
@@ -287,8 +289,10 @@ def test_answer_without_questions_is_rejected(answer: str, tmp_path: Path) -> No
     "finds", ['{"right": [""]}', '{"right": ["AB"]}', '{"right": null}', '{"right": ["Z"]}', '{"right": 5}']
 )
 def test_verdict_without_a_letter_rejects_the_question(finds: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="the check gave no answer"):
-        generated(a_corpus(tmp_path / "corpus", "A text."), tmp_path / "out", Scripted([entry("q")], lambda _: finds))
+    with pytest.raises(DataError, match="the check could not be parsed"):
+        generate(
+            write_corpus(tmp_path / "corpus", "A text."), tmp_path / "out", Scripted([entry("q")], lambda _: finds)
+        )
 
 
 def test_questions_file_follows_merged_and_skipped_documents(tmp_path: Path) -> None:
@@ -350,14 +354,14 @@ def test_short_answer_is_kept_if_the_passage_contains_it_and_the_check_gives_it(
         {"question": "no answers"},
     ]
     finds = {"Who built it?": "Miriam", "When?": "in 1912", "Who kept what?": "Lamp", "Where?": "the sea", "Why?": ""}
-    counts = generated(a_corpus(tmp_path / "c", text), tmp_path / "out", ShortAnswers(entries, finds), form=SHORT)
+    counts = generate(write_corpus(tmp_path / "c", text), tmp_path / "out", ShortAnswers(entries, finds), form=SHORT)
     kept = list(read_jsonl(tmp_path / "out" / "questions.jsonl", Question))
     assert [question.accepted for question in kept] == [["Miriam Vale", "Vale"], ["1912"], ["the lamp"]]
     assert not any(question.choices for question in kept) and kept[0].evidence == ["The mill."]
     assert counts["rejected"] == {
         "not a question and its answer": 2,
         "its answer is not in the passage": 1,
-        "another answer is right": 1,
+        "another answer is correct": 1,
         "not answered by the passage": 1,
     }
     (tmp_path / "again").mkdir()
@@ -368,34 +372,34 @@ def test_short_answer_is_kept_if_the_passage_contains_it_and_the_check_gives_it(
 
 
 def test_short_answer_that_the_writer_knows_is_dropped(tmp_path: Path) -> None:
-    corpus = a_corpus(tmp_path / "corpus", "Tobias kept the lamp.")
+    corpus = write_corpus(tmp_path / "corpus", "Tobias kept the lamp.")
     entries, finds = [short("Who?", "Tobias")], {"Who?": "Tobias"}
     options = {"form": SHORT, "unknown_to_writer": True}
-    with pytest.raises(DataError, match="known without the document"):
-        generated(corpus, tmp_path / "a", ShortAnswers(entries, finds, "Tobias"), **options)
-    assert generated(corpus, tmp_path / "b", ShortAnswers(entries, finds, "Anselm"), **options)["questions"] == 1
+    with pytest.raises(DataError, match="answered without the document"):
+        generate(corpus, tmp_path / "a", ShortAnswers(entries, finds, "Tobias"), **options)
+    assert generate(corpus, tmp_path / "b", ShortAnswers(entries, finds, "Anselm"), **options)["questions"] == 1
 
 
 def test_offline_short_answers(tmp_path: Path) -> None:
     (tmp_path / "fictional").mkdir()
     corpus_stage.run(FictionalCorpus(documents=2), tmp_path / "fictional")
-    counts = generated(tmp_path / "fictional", tmp_path / "a", per_document=30, form=SHORT)
+    counts = generate(tmp_path / "fictional", tmp_path / "a", per_document=30, form=SHORT)
     assert counts["questions"] == 60 and not counts["rejected"]
-    theirs = {
+    expected = {
         (question.document_id, question.text): question.choices[question.answer]
         for question in read_jsonl(tmp_path / "fictional" / "questions.jsonl", Question)
     }
     for question in read_jsonl(tmp_path / "a" / "questions.jsonl", Question):
-        assert question.accepted == [theirs[question.document_id, question.text]]
-    counts = generated(a_corpus(tmp_path / "corpus", ARTICLE), tmp_path / "b", form=SHORT)
-    flowing = " ".join(ARTICLE.split())
+        assert question.accepted == [expected[question.document_id, question.text]]
+    counts = generate(write_corpus(tmp_path / "corpus", ARTICLE), tmp_path / "b", form=SHORT)
+    unwrapped = " ".join(ARTICLE.split())
     for question in read_jsonl(tmp_path / "b" / "questions.jsonl", Question):
-        assert question.text.split(": ", 1)[1].replace("____", question.accepted[0]) in flowing
+        assert question.text.split(": ", 1)[1].replace("____", question.accepted[0]) in unwrapped
 
 
 def test_short_answer_questions_are_asked_by_the_free_form_task(tmp_path: Path) -> None:
-    corpus = a_corpus(tmp_path / "corpus", ARTICLE)
-    generated(corpus, tmp_path / "out", form=SHORT)
+    corpus = write_corpus(tmp_path / "corpus", ARTICLE)
+    generate(corpus, tmp_path / "out", form=SHORT)
     inputs = TaskInputs(tmp_path / "out" / "questions.jsonl", corpus / "documents.jsonl")
     assert all(question.accepted for question in FreeForm().load_questions(inputs))
 
@@ -411,8 +415,8 @@ LINKED = (
 
 @pytest.mark.parametrize("form", QuestionForm)
 def test_offline_questions_across_documents(form: QuestionForm, tmp_path: Path) -> None:
-    corpus = a_corpus(tmp_path / "corpus", *LINKED)
-    counts = generated(corpus, tmp_path / "out", form=form, documents_per_question=2)
+    corpus = write_corpus(tmp_path / "corpus", *LINKED)
+    counts = generate(corpus, tmp_path / "out", form=form, documents_per_question=2)
     questions = list(read_jsonl(tmp_path / "out" / "questions.jsonl", Question))
     assert questions and counts["documents_without_questions"] == 1
     for question in questions:
@@ -424,13 +428,13 @@ def test_offline_questions_across_documents(form: QuestionForm, tmp_path: Path) 
 
 
 def test_documents_without_a_common_name_are_one_error(tmp_path: Path) -> None:
-    corpus = a_corpus(tmp_path / "corpus", LINKED[0], LINKED[2])
+    corpus = write_corpus(tmp_path / "corpus", LINKED[0], LINKED[2])
     with pytest.raises(DataError, match="no two of the 2 documents mention the same name"):
-        generated(corpus, tmp_path / "out", documents_per_question=2)
+        generate(corpus, tmp_path / "out", documents_per_question=2)
 
 
 class AcrossDocuments(Scripted):
-    """A writer that lists `names`, and answers from the documents whose number of texts `answered_by` contains."""
+    """Lists `names`, and answers correctly only if the number of documents in the prompt is in `answered_by`."""
 
     def __init__(self, names: str, entries: list[Any], answered_by: set[int]) -> None:
         super().__init__(entries, lambda question: [])
@@ -447,26 +451,28 @@ class AcrossDocuments(Scripted):
 
 
 def test_question_across_documents_needs_both(tmp_path: Path) -> None:
-    corpus = a_corpus(tmp_path / "corpus", *LINKED)
+    corpus = write_corpus(tmp_path / "corpus", *LINKED)
     entries, names = (
         [entry("q", evidence=["one", "two"])],
         json.dumps({"entities": ["miriam vale", "Elsewhere", "Rex"]}),
     )
     options = {"documents_per_question": 2, "cite_document": True, "per_document": 5}
     writer = AcrossDocuments(names, entries, {2})
-    assert generated(corpus, tmp_path / "a", writer, **options)["questions"] == 1
+    assert generate(corpus, tmp_path / "a", writer, **options)["questions"] == 1
     (question,) = read_jsonl(tmp_path / "a" / "questions.jsonl", Question)
     assert question.text == 'In the context of "Text 0" and "Text 1": q' and question.evidence == ["one", "two"]
     (draft,) = [request.user for request in writer.requests if "### Names in both documents" in request.user]
     assert draft.endswith("### Names in both documents\n- miriam vale") and all(text in draft for text in LINKED[:2])
     with pytest.raises(DataError, match="answered by one of its documents alone"):
-        generated(corpus, tmp_path / "b", AcrossDocuments(names, entries, {1, 2}), **options)
+        generate(corpus, tmp_path / "b", AcrossDocuments(names, entries, {1, 2}), **options)
 
 
 def test_answers_without_a_list_of_names_are_counted(tmp_path: Path) -> None:
-    corpus = a_corpus(tmp_path / "corpus", *LINKED)
-    with pytest.raises(DataError, match="no two of the 3 .* the same name .3 answers are no list of names"):
-        generated(corpus, tmp_path / "out", AcrossDocuments("None.", [], set()), documents_per_question=2)
+    corpus = write_corpus(tmp_path / "corpus", *LINKED)
+    with pytest.raises(
+        DataError, match="no two of the 3 .* the same name .3 answers could not be parsed as lists of names"
+    ):
+        generate(corpus, tmp_path / "out", AcrossDocuments("None.", [], set()), documents_per_question=2)
 
 
 def test_pairs_are_spread_over_documents_and_prefer_rare_names() -> None:
@@ -479,8 +485,8 @@ def test_pairs_are_spread_over_documents_and_prefer_rare_names() -> None:
         assert passage.other and passage.document.id != passage.other.document.id
     first = [pair for pair in pairs if pair.number == 0 and int(pair.document.id) % 2 == 0]
     assert [pair.shared_names for pair in first] == [["all", f"Pair {n}"] for n in range(10)]
-    met = [frozenset((pair.document.id, pair.other.document.id)) for pair in pairs if pair.other]
-    assert len(set(met)) == len(met)
+    document_pairs = [frozenset((pair.document.id, pair.other.document.id)) for pair in pairs if pair.other]
+    assert len(set(document_pairs)) == len(document_pairs)
 
 
 @pytest.mark.parametrize("bad", [{"documents_per_question": 3}, {"per_document": 0}, {"passage_tokens": 5}])
