@@ -21,9 +21,9 @@ from entigraph.storage.durable_files import UNFINISHED, sync_file, sync_folder
 from entigraph.storage.record_log import LogReader
 
 LOG, DATABASE = ".log", ".sqlite"
-FORMER_FILE_NAMES = ("response_cache.sqlite", "journal.sqlite")  # beside the folder, written by earlier versions
+FORMER_FILE_NAMES = ("response_cache.sqlite", "journal.sqlite")  # written by earlier versions, beside the folder
 SCHEMA_VERSION = 2
-WAL_MODE = 2  # in byte 18 of a SQLite file
+WAL_MODE = 2  # value of byte 18 of a SQLite file
 LOCK_TIMEOUT_S = 60.0
 # Row ids and large pages, because rows of one or two kilobytes would otherwise overflow into separate pages.
 PAGE_BYTES = 8192
@@ -57,7 +57,7 @@ PRAGMA user_version=2;
 COMMIT;
 """
 ANSWER, EVENT = b"A", b"E"  # the first byte of a record in a log
-LENGTHS = struct.Struct("<BBH")  # of the key, the scope and the JSON of the other values
+LENGTHS = struct.Struct("<BBH")  # lengths of the key, the scope and the JSON of the other values
 
 
 class StoredAnswer(NamedTuple):

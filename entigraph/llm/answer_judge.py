@@ -22,9 +22,9 @@ from entigraph.text.answer_matching import exact_match
 from entigraph.text.json_answers import STRING, enum_schema, object_schema, parse_object
 from entigraph.text.refusals import find_refusal
 
-MAX_CHARACTERS = 2_000  # of an answer: a model that does not stop
+MAX_CHARACTERS = 2_000  # longer answers come from a model that does not stop
 UNREADABLE = "no verdict in the reply"
-MAX_MISSING = 0.5  # more answers without a verdict are an error: the judge does not follow the instruction
+MAX_MISSING = 0.5  # share of answers without a verdict above which the judge does not follow the instruction
 
 
 class AnswerVerdict(StrEnum):

@@ -13,8 +13,8 @@ Notify = Callable[[str], None]  # prints a line for the user
 STOP, LENGTH, MULTIPLE_CHOICES = "stop", "length", "several"  # several: `text` is JSON of (text, finish_reason) pairs
 ANSWERED = (STOP, LENGTH, MULTIPLE_CHOICES)
 REFUSAL, CONTENT_FILTER = "refusal", "content_filter"
-REJECTED = "error: "  # followed by the HTTP status: the endpoint rejects the request
-GAVE_UP = "gave up: "  # followed by the reason: no reply after all attempts
+REJECTED = "error: "  # prefix of the HTTP status with which the endpoint rejected the request
+GAVE_UP = "gave up: "  # prefix of the reason why there was no reply after all attempts
 # Omitted from the hash at their defaults, so that requests keep the hashes from before these fields existed.
 DEFAULTS_ADDED_LATER: Mapping[str, Any] = {"max_tokens": None, "stop": (), "choices": 1}
 

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from entigraph.llm.base import Completion, Request
 from entigraph.llm.response_cache import AnswerTotals, ResponseCache
 
-MAX_BUFFERED_CAPACITIES = 4  # answers that may wait for an earlier one, in multiples of the transport's capacity
+MAX_BUFFERED_CAPACITIES = 4  # answers waiting for an earlier one, in multiples of the transport's capacity
 
 Body = Mapping[str, Any]
 Answer = Future[Completion | None]

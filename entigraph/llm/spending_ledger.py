@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from entigraph.storage.durable_files import create_exclusively
 
-CLAIMS_PER_LIMIT = 100  # dollars are claimed in advance in such parts, so that few requests need a file
+CLAIMS_PER_LIMIT = 100  # dollars are claimed in hundredths of the limit, so that few requests write a file
 
 
 class SpendingLedger:

@@ -113,7 +113,7 @@ def identify_distribution(module: str) -> dict[str, str]:
     top = module.partition(".")[0]
     try:
         return {top: metadata.version(top)}
-    except metadata.PackageNotFoundError:  # a distribution may have another name than its package
+    except metadata.PackageNotFoundError:  # the name of a distribution may differ from its package's
         names = metadata.packages_distributions().get(top, [])
         return {name: metadata.version(name) for name in names} or {top: "unknown"}
 

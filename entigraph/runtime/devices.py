@@ -15,7 +15,7 @@ from entigraph.errors import ConfigError
 from entigraph.runtime.processes import process_group
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
-ALLOCATOR_SETTING = ("PYTORCH_ALLOC_CONF", "expandable_segments:True")  # that training prefers
+ALLOCATOR_SETTING = ("PYTORCH_ALLOC_CONF", "expandable_segments:True")  # preferred for training
 # Folder, limit, usage and page-cache prefix of the memory controller in version 2 of cgroups and in version 1.
 CGROUPS = (
     ("", "memory.max", "memory.current", ""),

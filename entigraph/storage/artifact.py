@@ -387,7 +387,7 @@ def encode_json(value: Any) -> bytes:
 
 
 def check_unchanged(artifact: Artifact, manifest: Values) -> None:
-    """Raises ArtifactError if the manifest has another cache key, or an input has been rebuilt since."""
+    """Raises ArtifactError if the manifest has a different cache key, or an input has been rebuilt since."""
     recorded = flatten({"cache_key": manifest.get("cache_key", {})})
     current = flatten({"cache_key": json.loads(json.dumps(artifact.cache_key))})
     differences = differing_values(recorded, current)

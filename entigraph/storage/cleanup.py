@@ -37,8 +37,8 @@ from entigraph.storage.jsonl import parse_json
 MAX_USERS_SHOWN = 3
 MAX_VALUES_SHOWN = 8
 MAX_VALUE_WIDTH = 60
-REMOVED = ".removed"  # below the root: folders that are being deleted
-UNFINISHED_RUNS = ".runs"  # below the root: a file for each interrupted command, with the names of artifacts
+REMOVED = ".removed"  # folders being deleted, below the root
+UNFINISHED_RUNS = ".runs"  # artifact names of each interrupted command, below the root
 DIGEST_WIDTH = len("-00000000")
 BUILDING, MAY_BE_BUILDING = "being built now", "being built by another host, or interrupted there"
 PATIENCE = f"; clean=true finds out within {locks.EXPIRY_S:.0f} s"

@@ -13,7 +13,7 @@ from entigraph.errors import ArtifactError
 Item = TypeVar("Item")
 WHOLE_FILE_BYTES, WHOLE_WEIGHTS_BYTES = 4 << 30, 64 << 20
 WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx"}
-ABSENT = "not set"  # in place of a value
+ABSENT = "not set"  # shown for a missing value
 SAMPLED_PARTS, SAMPLED_BYTES = 16, 64 << 10
 
 

@@ -34,9 +34,9 @@ from entigraph.errors import ArtifactError
 from entigraph.storage.durable_files import create_exclusively
 
 HEARTBEAT_S = 5.0
-EXPIRY_S = 60.0  # of an unchanged heartbeat, as observed by a process that waits
+EXPIRY_S = 60.0  # a waiting process takes over after a heartbeat has not changed for this long
 FIRST_POLL_S, MAX_POLL_S = 0.02, 1.0
-COMMANDS = "commands"  # leases of running commands, each with a name of its own
+COMMANDS = "commands"  # leases of running commands
 LEASE_BYTES = 512  # fixed, because a host may see a changed size later than changed content
 
 

@@ -20,8 +20,8 @@ from entigraph.text.normalization import fold_whitespace, is_blank, normalize_li
 EXPECTED = 'expected {"document": "a.txt", "question": "...", "choices": ["...", "..."], "answer": 0} or [0, 1]'
 
 UNSTATED = "unstated_answers.jsonl"
-SEVERAL_ANSWERS = 5  # fewer may be calculated or paraphrased, next to questions of other kinds
-WITHOUT_WORDING = frozenset({"yes", "no", "true", "false"})  # answers that a document implies
+SEVERAL_ANSWERS = 5  # fewer unstated answers may be calculated or paraphrased
+WITHOUT_WORDING = frozenset({"yes", "no", "true", "false"})  # answers that a document implies without stating them
 
 
 def read_questions(

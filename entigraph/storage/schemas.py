@@ -4,7 +4,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-UNGROUPED = "ungrouped"  # the group of questions whose source states none
+UNGROUPED = "ungrouped"  # the group of questions without one in their source
 Choice = int | list[int]  # the index of an option; a sorted list of indices if several may be correct
 
 
@@ -31,12 +31,12 @@ class Document:
 
     @property
     def heading(self) -> str:
-        """Title, author and year in a line, as requests show them."""
+        """Title, author and year in a line, as shown in prompts."""
         return ", ".join(filter(None, [f'"{self.title}"', self.meta.get("author"), self.meta.get("year")]))
 
     @property
     def citation(self) -> str:
-        """Title, author and year, as the paper names a document (App. I.1): "Laumer, Keith" is "Keith Laumer"."""
+        """Title, author and year, as the paper cites a document (App. I.1): "Laumer, Keith" is "Keith Laumer"."""
         last, comma, first = self.meta.get("author", "").partition(", ")
         author = f" by {first} {last}" if comma else f" by {last}" if last else ""
         year = f" ({self.meta['year']})" if self.meta.get("year") else ""
@@ -108,8 +108,8 @@ class DuplicateDocument:
 class EntityGraph:
     """The entities of one document; requests are about pairs and triples of them (paper §2.2).
 
-    A document that is split into parts has one graph per part, with the part's id. `left_out` counts the entities
-    above the configured maximum; `merged` lists the other spellings of an entity that the writer's list had.
+    A document that is split into parts has one graph per part, with the part's id. `left_out`: number of entities
+    dropped beyond the maximum; `merged`: other spellings found in the writer's list, by entity.
     """
 
     document_id: str
@@ -128,7 +128,7 @@ def source_document_id(name: str, documents: Container[str]) -> str:
 class SyntheticText:
     """A synthetic text and its provenance. `tokens` is its length as trained on, including separators.
 
-    `context` holds the ids of further documents that its request showed.
+    `context`: ids of other documents included in the prompt.
     """
 
     id: str
@@ -166,7 +166,7 @@ class NearDuplicate:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenShard:
-    """A file of little-endian uint32 token ids. `documents` is the number of texts that end in it."""
+    """A file of little-endian uint32 token ids. `documents`: number of texts that end in it."""
 
     file: str
     tokens: int
@@ -318,8 +318,8 @@ class AnswerLikelihood:
 @dataclass(frozen=True, kw_only=True)
 class CurvePoint:
     """A point of the scaling curve: the mean over seeds at one budget, with the standard error over seeds (over
-    documents if there is only one seed). `metrics` are user-defined, and `scores` all numbers of scores.json; both are
-    means over its runs. `data_losses` are the largest over its runs (storage/data_losses.py).
+    documents if there is only one seed). `metrics` (user-defined) and `scores` (all numbers in scores.json) are means
+    over runs; `data_losses`, maxima (storage/data_losses.py).
     """
 
     augmenter: str

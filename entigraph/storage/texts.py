@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 TEXTS_PER_FILE = 100_000
 ROWS_PER_GROUP = 1_000
-CHARACTERS_PER_GROUP = 8 << 20  # a text may be an entire book, and readers hold one group in memory
+CHARACTERS_PER_GROUP = 8 << 20  # readers hold one group in memory, and a text may be an entire book
 
 
 @dataclass(frozen=True)

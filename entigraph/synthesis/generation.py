@@ -23,8 +23,8 @@ from entigraph.synthesis.generation_stats import UNANSWERED, GenerationStats, re
 from entigraph.text.refusals import find_refusal
 
 CountTokens = Callable[[str], int]
-FIRST_WAVE = 64  # tasks, from which the length of an answer is learned
-MAX_EMPTY_WAVES = 3  # in a row; more requests would not help
+FIRST_WAVE = 64  # tasks, from which answer length is estimated
+MAX_EMPTY_WAVES = 3  # consecutive; more requests would not help
 MARGIN = 1.02  # a wave requests slightly more than the expected need
 
 

@@ -27,7 +27,7 @@ EXAMPLE_ENTITIES = 5
 EXAMPLE_TASKS_PER_DOCUMENT = 50
 EXAMPLES_COUNTED = 50  # answers counted by both tokenizers
 MAX_ENUMERATED_TASKS = 1_000_000
-MAX_ENUMERATED_ROUNDS = 50_000  # tasks of augmenters that go round and round; a larger number is in proportion
+MAX_ENUMERATED_ROUNDS = 50_000  # tasks of endless augmenters; larger numbers are extrapolated
 MAX_STEPS = 10
 TaskKey = tuple[str, str]  # id of the document or part, and kind
 

@@ -112,7 +112,7 @@ def test_unsent_batch_is_given_up_and_sent_by_the_next_command(tmp_path: Path) -
         keys = {key: b"" for key in keys_of(options, requests)}
         ResponseCache(tmp_path / "j").begin_batch(PendingBatch("lost", server.base_url), keys)
         answers = ask(options, tmp_path / "j", requests)
-        assert {answer.finish_reason for answer in answers} == {"gave up: a batch that was never sent"}
+        assert {answer.finish_reason for answer in answers} == {"gave up: the batch was never submitted"}
         assert {answer.finish_reason for answer in ask(options, tmp_path / "j", requests)} == {"stop"}
 
 

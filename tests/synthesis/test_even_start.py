@@ -20,7 +20,7 @@ from entigraph.synthesis.base import Augmenter, WritingTask
 from entigraph.synthesis.even_start import first_round, spread
 from entigraph.synthesis.generation import TextGenerator
 
-WORDS = 40  # of each text
+WORDS = 40  # per text
 RUNS = {"entigraph": 8, "rephrase": 3}  # consecutive tasks about one document
 DOCUMENTS = [Document(id=f"d{number}", title=f"Title {number}", text=f"Text {number}.") for number in range(6)]
 

@@ -114,7 +114,7 @@ def test_unanswered_entity_request_is_left_to_the_next_command(tmp_path: Path) -
     llm = Writer(first_attempt_fails(completion("", "gave up: no connection")))
     with pytest.raises(LLMError, match="1 requests got no answer"):
         synthesize(tmp_path, llm)
-    assert len(llm.requests) == 4, "another sample would be another answer than that of an uninterrupted command"
+    assert len(llm.requests) == 4, "a new sample would give a different answer from that of an uninterrupted command"
 
 
 def test_refusals_written_as_text_are_failures(tmp_path: Path) -> None:

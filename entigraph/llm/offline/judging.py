@@ -19,7 +19,7 @@ from entigraph.llm.offline.offline_tasks import offline_task
 from entigraph.text.answer_matching import normalize_answer
 
 VERDICTS = {Truth.states_nothing: "subjective", Truth.true: "supported", Truth.false: "unsupported"}
-MAX_MAIN_FACTS, MAX_DETAILS = 12, 4  # of a reference summary
+MAX_MAIN_FACTS, MAX_DETAILS = 12, 4  # per reference summary
 WORDINGS = (0, 1, 2, 3)
 SUMMARY_SENTENCES = 3
 ABSTENTION = re.compile(r"\b(?:don['’]t|do not|cannot|can['’]t) (?:know|say|answer|tell)\b", re.IGNORECASE)

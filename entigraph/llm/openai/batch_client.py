@@ -14,7 +14,7 @@ from entigraph.llm.replies import InvalidReply, ReplyError, parse_completion, re
 from entigraph.llm.wire_format import Api
 from entigraph.storage.jsonl import parse_json
 
-NAME_FIELD = "entigraph"  # the metadata field that stores our name of a batch at the endpoint
+NAME_FIELD = "entigraph"  # metadata field with our name of a batch at the endpoint
 SDK_RETRIES = 2
 
 

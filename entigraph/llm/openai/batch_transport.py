@@ -22,7 +22,7 @@ from entigraph.llm.replies import ErrorKind, ReplyError, classify_error, cut_at_
 from entigraph.llm.response_cache import PendingBatch, ResponseCache
 from entigraph.text.writing_systems import CHARACTERS_PER_TOKEN
 
-MAX_FAILED_POLLS = 60  # consecutive, of an endpoint that was reachable before
+MAX_FAILED_POLLS = 60  # consecutive failures before giving up, once the endpoint has been reachable
 SECONDS_BETWEEN_MESSAGES = 60.0
 CAUSED_BY_REQUEST = (ErrorKind.rejected, ErrorKind.filtered, ErrorKind.chat_template)
 ENDED_STATUS, CANCELED_STATUS = ("completed", "expired"), ("cancelled", "canceled")  # and "failed"; others are pending
@@ -30,9 +30,7 @@ NOT_AT_ENDPOINT = "the endpoint no longer has its batch"
 
 
 class AwaitedRequests:
-    """The requests whose answers the caller awaits: their futures, reserved dollars and attempts, and what their
-    answers should note.
-    """
+    """Requests that callers wait for: futures, reserved dollars, attempts, and notes to attach to the answers."""
 
     def __init__(self, spending: SpendingLimit, model: str) -> None:
         self.spending, self.model = spending, model
@@ -49,7 +47,7 @@ class AwaitedRequests:
         self.futures.setdefault(key, []).append(answer)
 
     def reserve(self, key: bytes, dollars: float) -> None:
-        """Raises LLMError if the spending limit could be exceeded."""
+        """Reserves a request's estimated cost. Raises LLMError if the spending limit could be exceeded."""
         self.spending.reserve(dollars)
         self.reserved[key] = dollars
 
@@ -124,7 +122,7 @@ class BatchTransport:
         return answer
 
     def wait(self, answer: Answer, freed: threading.Event) -> None:
-        """Raises LLMError if the endpoint rejects a batch or stays unreachable."""
+        """Polls until `answer` is done. Raises LLMError if the endpoint rejects a batch or stays unreachable."""
         failed_polls = 0
         while not answer.done():
             self.files.finish_current()  # may contain requests to be retried
@@ -140,7 +138,7 @@ class BatchTransport:
                 time.sleep(self.poll_interval_s)
 
     def drain(self) -> None:
-        """Discards unsent requests. The next command that needs the answers of submitted batches collects them."""
+        """Discards unsent requests. Submitted batches keep running; the next command collects their answers."""
         for file in self.files.discard_unsent():
             self.awaited.release(file.keys)
         self.awaited.cancel_all()
@@ -161,7 +159,7 @@ class BatchTransport:
         return self.resolve_collected_elsewhere() or ended
 
     def resolve_collected_elsewhere(self) -> bool:
-        """Resolves requests whose batch another process has collected. Returns whether there are any."""
+        """Resolves requests whose batch another process has collected. Returns whether any were resolved."""
         unsent = self.files.unsent_keys()
         collected = [
             key for key in self.awaited.futures if key not in unsent and not self.cache.is_pending(key, self.address)
@@ -171,19 +169,19 @@ class BatchTransport:
                 self.awaited.release([key])
                 self.awaited.resolve(key)
             else:
-                self.awaited.give_up(key, "its batch was ended by another command")
+                self.awaited.give_up(key, "another command ended its batch")
         return bool(collected)
 
     def pending_batches(self) -> list[PendingBatch]:
-        """Returns all pending batches, also of earlier commands. Batches without an id are looked up by name."""
+        """Returns all pending batches, including those of earlier commands; looks up batches without an id by name."""
         pending = []
         for batch in self.cache.pending_batches(self.address):
             if batch.id is None and self.files.is_being_submitted(batch.name):
                 continue
             batch_id = batch.id or self.client.find(batch.name)
             if batch_id is None:
-                self.retry(batch, self.cache.batch_keys(batch.name), {}, "a batch that was never sent")
-                self.forget(batch.name)
+                self.retry(batch, self.cache.batch_keys(batch.name), {}, "the batch was never submitted")
+                self.remove_batch(batch.name)
                 continue
             if batch.id is None:
                 self.cache.set_batch_id(batch.name, batch_id)
@@ -205,14 +203,14 @@ class BatchTransport:
     def check_batch(self, batch: PendingBatch) -> bool:
         """Returns whether the batch has ended; its answers are cached then."""
         try:
-            status = self.client.retrieve(str(batch.id))
-            state = status.status.lower()
+            remote = self.client.retrieve(str(batch.id))
+            state = remote.status.lower()
             if state == "failed":
-                self.handle_rejected(batch, status)
+                self.handle_rejected(batch, remote)
             elif state in (*ENDED_STATUS, *CANCELED_STATUS):
-                self.collect(batch, status)
+                self.collect(batch, remote)
             else:
-                self.report_progress(status)
+                self.report_progress(remote)
                 return False
         except NotAtEndpoint:
             return self.send_again(batch)
@@ -230,17 +228,17 @@ class BatchTransport:
         if not missing:
             return False
         self.retry(batch, missing, {}, NOT_AT_ENDPOINT)
-        self.forget(batch.name)
+        self.remove_batch(batch.name)
         return True
 
-    def report_progress(self, status: Any) -> None:
+    def report_progress(self, remote: Any) -> None:
         now = time.monotonic()
-        if status.request_counts and now - self.last_message > SECONDS_BETWEEN_MESSAGES:
+        if remote.request_counts and now - self.last_message > SECONDS_BETWEEN_MESSAGES:
             self.last_message = now
-            counts = status.request_counts
-            self.notify(f"  batch {status.id}: {counts.completed:,} of {counts.total:,} answered ({status.status})")
+            counts = remote.request_counts
+            self.notify(f"  batch {remote.id}: {counts.completed:,} of {counts.total:,} answered ({remote.status})")
 
-    def collect(self, batch: PendingBatch, status: Any) -> None:
+    def collect(self, batch: PendingBatch, remote: Any) -> None:
         """Caches every answer; requests without one are retried in another batch."""
         self.queue_is_full = False
         missing = self.cache.batch_keys(batch.name)
@@ -248,7 +246,7 @@ class BatchTransport:
         answered: list[bytes] = []
         dollars = 0.0
         try:
-            for key, outcome in self.client.read_results(status):
+            for key, outcome in self.client.read_results(remote):
                 if key not in missing:
                     continue
                 if isinstance(outcome, ReplyError):
@@ -264,19 +262,19 @@ class BatchTransport:
             self.answered += len(answered)
             if learned := self.capability_file.record_answer(self.capabilities):
                 self.notify(describe_learned(learned, self.capability_file))
-        if status.status.lower() in CANCELED_STATUS and any(key in self.awaited for key in missing):
-            self.forget(batch.name)
+        if remote.status.lower() in CANCELED_STATUS and any(key in self.awaited for key in missing):
+            self.remove_batch(batch.name)
             raise LLMError(
-                f"batch {batch.id} was canceled, {len(missing):,} of its requests are not answered. "
+                f"batch {batch.id} was canceled; {len(missing):,} of its requests are unanswered. "
                 "All answers so far are cached; the same command sends the rest again"
             )
         try:
-            self.retry(batch, missing, errors, status.status)
+            self.retry(batch, missing, errors, remote.status)
         finally:
-            self.forget(batch.name)
+            self.remove_batch(batch.name)
 
     def store(self, key: bytes, scope: bytes, completion: Completion) -> None:
-        """Caches an answer and resolves its request; what is no answer is remembered for this command."""
+        """Caches an answer, remembers anything else (a refusal) for this command only, and resolves the request."""
         self.longest_answer = max(self.longest_answer, completion.usage.completion_tokens)
         attempts = self.awaited.attempts.pop(key, 0) + 1
         notes = self.awaited.notes.pop(key, ())
@@ -291,31 +289,30 @@ class BatchTransport:
             self.awaited.resolve(key, completion)
 
     def retry(
-        self, batch: PendingBatch, missing: Mapping[bytes, bytes], errors: Mapping[bytes, ReplyError], status: str
+        self, batch: PendingBatch, missing: Mapping[bytes, bytes], errors: Mapping[bytes, ReplyError], reason: str
     ) -> None:
-        """Adds unanswered requests that the caller awaits to the next file, up to `attempts` times. A rejected request
-        is sent again only if it can do without the parameter that the error names.
-        """
+        """Adds unanswered requests to the next file, and gives up those that cannot be retried."""
         unanswered = {key for key in missing if key in self.awaited}
-        attempts = self.awaited.attempts
         for key, line in self.files.read_lines(batch.name):
-            if key not in unanswered:
-                continue
-            attempts[key] = attempts.get(key, 0) + 1
-            if attempts[key] >= self.options.attempts:
-                continue
-            if key in errors and classify_error(errors[key]) in CAUSED_BY_REQUEST:
-                adapted = self.adapt(key, errors[key], json.loads(line)["body"])
-                if adapted is None:
-                    continue
-                line = self.client.format_line(key, adapted)
-            self.files.add(key, missing[key], line)
-            unanswered.discard(key)
+            if key in unanswered and (retried := self.line_to_retry(key, line, errors.get(key))) is not None:
+                self.files.add(key, missing[key], retried)
+                unanswered.discard(key)
         for key in unanswered:
-            self.give_up(key, errors.get(key), status)
+            self.give_up(key, errors.get(key), reason)
+
+    def line_to_retry(self, key: bytes, line: bytes, error: ReplyError | None) -> bytes | None:
+        """Returns the line for another attempt, adapted if it was rejected; None if there is no point in one."""
+        attempts = self.awaited.attempts
+        attempts[key] = attempts.get(key, 0) + 1
+        if attempts[key] >= self.options.attempts:
+            return None
+        if error is None or classify_error(error) not in CAUSED_BY_REQUEST:
+            return line
+        adapted = self.adapt(key, error, json.loads(line)["body"])
+        return None if adapted is None else self.client.format_line(key, adapted)
 
     def adapt(self, key: bytes, error: ReplyError, body: Mapping[str, Any]) -> bytes | None:
-        """Returns the body of a rejected request as the endpoint may accept it; None if the error has another cause."""
+        """Returns the rejected body without the unsupported parameter; None if the error is not about a parameter."""
         change = Capabilities(guesses=min(1, self.awaited.attempts[key] - 1)).adapt(error, body)
         if change is None:
             return None
@@ -324,7 +321,7 @@ class BatchTransport:
         return self.encode(key, encode_body(body), change)
 
     def encode(self, key: bytes, body: bytes, capabilities: Capabilities) -> bytes:
-        """Returns a body as the capabilities state, and notes what is not sent."""
+        """Encodes a body for the endpoint's capabilities and records which parameters were dropped."""
         if not capabilities.forms:
             return body
         fields = json.loads(body)
@@ -334,11 +331,11 @@ class BatchTransport:
             self.awaited.stop[key] = tuple(fields["stop"])
         return encode_body(capabilities.encode(fields))
 
-    def give_up(self, key: bytes, error: ReplyError | None, status: str) -> None:
-        """Raises LLMError if the endpoint rejects every request."""
+    def give_up(self, key: bytes, error: ReplyError | None, reason: str) -> None:
+        """Resolves a request that will not be retried. Raises LLMError if the endpoint rejects every request."""
         kind = classify_error(error) if error else None
         if error is None or kind not in CAUSED_BY_REQUEST:
-            self.awaited.give_up(key, f"HTTP {error.status}: {error.message}" if error else status)
+            self.awaited.give_up(key, f"HTTP {error.status}: {error.message}" if error else reason)
             return
         completion = final_outcome(kind, error, self.options.model)
         self.rejected += 1
@@ -350,9 +347,9 @@ class BatchTransport:
         self.unanswered.add(key, completion)
         self.awaited.resolve(key, completion)
 
-    def handle_rejected(self, batch: PendingBatch, status: Any) -> None:
-        """Raises LLMError unless the queue was full: then the batch is retried once another one has ended."""
-        errors = status.errors.data if status.errors and status.errors.data else []
+    def handle_rejected(self, batch: PendingBatch, remote: Any) -> None:
+        """Retries a rejected batch once another one has ended, if the queue was full. Raises LLMError otherwise."""
+        errors = remote.errors.data if remote.errors and remote.errors.data else []
         message = "; ".join(f"{error.code}: {error.message}" for error in errors) or "no reason given"
         keys = self.cache.batch_keys(batch.name)
         others = [other for other in self.cache.pending_batches(self.address) if other.name != batch.name]
@@ -362,16 +359,19 @@ class BatchTransport:
             for key in keys:  # does not count as an attempt
                 self.awaited.attempts[key] = self.awaited.attempts.get(key, 0) - 1
             self.retry(batch, keys, {}, "failed")
-            self.forget(batch.name)
-            self.notify(f"  batch {batch.id} waits for the others: {self.options.error_message(message)}")
+            self.remove_batch(batch.name)
+            self.notify(
+                f"  batch {batch.id} will be resubmitted when another batch has finished: "
+                f"{self.options.error_message(message)}"
+            )
             return
         self.awaited.release(keys)
-        self.forget(batch.name)
+        self.remove_batch(batch.name)
         raise LLMError(
             f"llm.base_url: {self.address} rejected batch {batch.id}: {self.options.error_message(message)}. "
             "If it is too large, lower llm.max_requests_per_file or llm.max_file_size_mb"
         )
 
-    def forget(self, name: str) -> None:
+    def remove_batch(self, name: str) -> None:
         self.cache.end_batch(name)
         self.files.remove(name)

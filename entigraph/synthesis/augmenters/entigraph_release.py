@@ -13,7 +13,7 @@ from entigraph.synthesis.base import Augmenter, WritingTask
 
 EXPECTED = "the release's Parquet file, or the folder with its parts"
 COLUMNS = ("uid", "raw", "entigraph")
-SEPARATOR = "<|entigraphseptoekn|>"  # spelled so in the release
+SEPARATOR = "<|entigraphseptoekn|>"  # spelled like this in the release
 
 
 @dataclass(frozen=True, kw_only=True)
