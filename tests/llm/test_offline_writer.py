@@ -1,4 +1,4 @@
-"""The offline writer: tasks are discovered, also those of modules outside the package."""
+"""The offline writer: tasks are discovered, including those outside the package."""
 
 import json
 

@@ -44,8 +44,8 @@ def make_request(number: int, sample: int = 0, **changes: Any) -> Request:
 
 @pytest.fixture
 def server() -> Iterator[Any]:
-    with running(Config(latency_s=0.02, output_tokens=40)) as found:
-        yield found
+    with running(Config(latency_s=0.02, output_tokens=40)) as mock:
+        yield mock
 
 
 def writer(server: Any, **options: Any) -> OpenAIWriter:
@@ -153,8 +153,8 @@ def test_requests_of_a_document_prefer_one_address(tmp_path: Path) -> None:
         ]
         ask(options, tmp_path / "j", requests)
         stats = [server.stats() for server in (one, other)]
-    assert all(found["requests"] >= 20 for found in stats)
-    assert sum(found["cached_tokens"] for found in stats) > 0.85 * sum(found["prompt_tokens"] for found in stats)
+    assert all(item["requests"] >= 20 for item in stats)
+    assert sum(item["cached_tokens"] for item in stats) > 0.85 * sum(item["prompt_tokens"] for item in stats)
 
 
 def test_persistent_throttling_is_reported(tmp_path: Path, monkeypatch: Any) -> None:

@@ -175,7 +175,7 @@ def test_server_and_engine_give_equal_answers(server: str, model: Path, tmp_path
     ]
     assert len({answer.text for answer in inside}) > 1, "the prompt has a say"
     parsed = [json.loads(answer.text) for answer in lists if answer.finish_reason == "stop"]
-    assert len(parsed) > 1 and all({*found} == {"summary", "entities"} for found in parsed)
+    assert len(parsed) > 1 and all({*item} == {"summary", "entities"} for item in parsed)
 
 
 def ask(options: Writer, response_cache: Path, requests: list[Request]) -> list[Completion]:

@@ -131,8 +131,8 @@ def test_short_answers_are_looked_up_in_all_documents(tmp_path: Path) -> None:
         short(7, "b.txt", "title of b"),
     ]
     unstated = [short(8, "a.txt", "Mir"), short(9, "b.txt", "Jonas"), short(10, "c.txt", "\u6e2f\u53e3")]
-    found = find_unstated([*stated, *unstated], write_documents(tmp_path))
-    assert sorted(question.id for question in found) == ["q10", "q8", "q9"]
+    result = find_unstated([*stated, *unstated], write_documents(tmp_path))
+    assert sorted(question.id for question in result) == ["q10", "q8", "q9"]
 
 
 def test_unstated_answers_are_listed_unless_they_are_all(tmp_path: Path) -> None:

@@ -66,12 +66,12 @@ def test_front_matter_lists_only_the_parquet_files(tmp_path: Path) -> None:
     write_texts(tmp_path, texts)
     for other in ("graphs.jsonl", "failures.jsonl", "manifest.json"):
         (tmp_path / other).write_text("{}\n")
-    found = head(made())
-    (config,) = found["configs"]
+    front_matter = head(made())
+    (config,) = front_matter["configs"]
     (split,) = config["data_files"]
     assert split["split"] == "train"
     assert [file.name for file in tmp_path.glob(split["path"])] == ["texts-00000.parquet"]
-    assert found["license"] == "other" and found["size_categories"] == ["1K<n<10K"]
+    assert front_matter["license"] == "other" and front_matter["size_categories"] == ["1K<n<10K"]
 
 
 def test_card_states_settings_and_cost() -> None:

@@ -13,7 +13,7 @@ def a_book(chapters: int, seed: int = 0) -> Document:
         "keeper",
         "ledger",
         "storm",
-        "harbour",
+        "harbor",
         "island",
         "letter",
         "captain",
@@ -53,13 +53,13 @@ def test_parts_overlap_and_cover_the_document() -> None:
 
 def test_pieces_join_to_the_text() -> None:
     for text in (a_book(4).text, "x" * 5_000, "word " * 2_000, "Line.\n" * 900, "", " \n\n ", "Ä" * 999 + ". B"):
-        found = split_text(text, 700)
-        assert "".join(found) == text and all(len(piece) <= 700 for piece in found)
+        parts = split_text(text, 700)
+        assert "".join(parts) == text and all(len(piece) <= 700 for piece in parts)
 
 
 def test_heading_starts_a_new_piece() -> None:
-    found = split_text(a_book(12).text, 2_500)
-    assert sum(piece.lstrip().startswith("# Chapter") for piece in found) > len(found) / 2
+    parts = split_text(a_book(12).text, 2_500)
+    assert sum(piece.lstrip().startswith("# Chapter") for piece in parts) > len(parts) / 2
 
 
 def test_part_shows_title_number_and_summary() -> None:

@@ -19,7 +19,7 @@ def mixed(entigraph: float | None, rephrase: float | None = None, **options: Any
     return Mixed(parts=parts, shares={"entigraph": entigraph, "rephrase": rephrase})
 
 
-def test_parts_write_their_shares_as_they_would_alone(corpus: Path, tmp_path: Path) -> None:
+def test_parts_write_the_same_texts_as_alone(corpus: Path, tmp_path: Path) -> None:
     writer = RecordingWriter()
     texts, counts = synthesize(corpus, tmp_path / "mixed", mixed(0.25), writer, token_budget=8000)
     shares = {name: tokens / counts["tokens"] for name, tokens in counts["tokens_by_augmenter"].items()}
@@ -94,8 +94,8 @@ def test_mixture_reuses_cached_answers_of_its_parts(command_here: Command, tmp_p
         assert result.returncode == 0, result.stderr
         assert server.stats()["requests"] == request_count
     assert "synthesis with entigraph and mock-llm:" in planned and "synthesis with rephrase and mock-llm:" in planned
-    examined = command_here("analyze", *common, "augmenter=mixed", "analysis=overlap")
-    assert examined.returncode == 0 and "entigraph50-rephrase50" in examined.stdout, examined.stderr
+    analysis = command_here("analyze", *common, "augmenter=mixed", "analysis=overlap")
+    assert analysis.returncode == 0 and "entigraph50-rephrase50" in analysis.stdout, analysis.stderr
     assert "tokens by augmenter: entigraph" in result.stdout + result.stderr
     (folder,) = (tmp_path / "outputs" / "synthesis").glob("*-entigraph50-rephrase50-*")
     assert 'id="mixture">Of the tokens 5' in (folder / "report.html").read_text("utf-8")

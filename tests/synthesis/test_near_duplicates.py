@@ -42,8 +42,8 @@ def duplicates(folder: Path, *texts: tuple[str, str]) -> dict[str, str]:
 )
 def test_near_duplicates_are_found_across_documents(text: str, ending: str, tmp_path: Path) -> None:
     other = text[::-1]
-    found = duplicates(tmp_path, ("a", text), ("a", other), ("a", text + ending), ("b", text), ("b", "Something else"))
-    assert found == {"2": "0", "3": "0"}
+    pairs = duplicates(tmp_path, ("a", text), ("a", other), ("a", text + ending), ("b", text), ("b", "Something else"))
+    assert pairs == {"2": "0", "3": "0"}
 
 
 def test_a_duplicate_is_no_original(tmp_path: Path) -> None:

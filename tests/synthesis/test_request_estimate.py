@@ -31,16 +31,16 @@ def estimated(
 
 
 def test_estimate_without_budget_counts_all_pairs_and_triples() -> None:
-    found = estimated(EntiGraph(), None)
-    assert found.total("requests") == 3 * (1 + 190 + 1140) and found.total("free") == 0
-    assert found.total("completion_tokens") == 3 * (500 + 1330 * 600)
-    assert found.total("prompt_tokens") == pytest.approx(3 * 1331 * 5_250, rel=0.05)
-    assert found.total("cached_tokens") == pytest.approx(3 * 1330 * 5_000 * 7 / 8, rel=0.05)
+    result = estimated(EntiGraph(), None)
+    assert result.total("requests") == 3 * (1 + 190 + 1140) and result.total("free") == 0
+    assert result.total("completion_tokens") == 3 * (500 + 1330 * 600)
+    assert result.total("prompt_tokens") == pytest.approx(3 * 1331 * 5_250, rel=0.05)
+    assert result.total("cached_tokens") == pytest.approx(3 * 1330 * 5_000 * 7 / 8, rel=0.05)
 
 
 def test_budget_is_spread_evenly_and_pairs_come_first() -> None:
-    found = estimated(EntiGraph(), 60_000)
-    assert [share.requests - 1 for share in found.documents] == [34, 33, 33]
+    result = estimated(EntiGraph(), 60_000)
+    assert [share.requests - 1 for share in result.documents] == [34, 33, 33]
     four = estimated(EntiGraph(relations_per_request=4), 240_000)
     assert four.total("requests") == 3 + 100 and four.tokens_per_request == 2_400
     assert estimated(Rephrase(), 60_000).total("requests") == 100
@@ -54,10 +54,10 @@ def test_draw_evenly() -> None:
 def test_estimate_of_millions_of_triples_is_fast() -> None:
     tracemalloc.start()
     started = time.monotonic()
-    found = estimated(EntiGraph(), 455_000_000, entities=100, count=265)
+    result = estimated(EntiGraph(), 455_000_000, entities=100, count=265)
     took, (_, peak) = time.monotonic() - started, tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert found.total("requests") == pytest.approx(455e6 / 600, rel=0.001) and took < 60 and peak < 100e6
+    assert result.total("requests") == pytest.approx(455e6 / 600, rel=0.001) and took < 60 and peak < 100e6
 
 
 def test_cached_answers_are_free_and_correct_the_estimate(command_here: Command, tmp_path: Path) -> None:

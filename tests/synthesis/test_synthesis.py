@@ -130,9 +130,9 @@ def failures_of(corpus: Path, out: Path, llm: Unhelpful) -> list[Failure]:
     ],
 )
 def test_invalid_entity_lists_are_failures(entities: str, reason: str, corpus: Path, tmp_path: Path) -> None:
-    found = failures_of(corpus, tmp_path / "out", Unhelpful(entities, Completion(text="x", model="m")))
-    assert len(found) == 2
-    assert reason in found[0].reason
+    failures = failures_of(corpus, tmp_path / "out", Unhelpful(entities, Completion(text="x", model="m")))
+    assert len(failures) == 2
+    assert reason in failures[0].reason
 
 
 def test_refused_truncated_and_empty_answers_are_failures(corpus: Path, tmp_path: Path) -> None:
@@ -179,8 +179,8 @@ def ask(system: str, user: str, sample: int = 0) -> str:
 
 
 def test_offline_writer_is_extractive_on_any_text() -> None:
-    found = json.loads(ask(prompt("entities"), render_document(TALE)))
-    assert {"Miriam Vale", "Captain Holloway", "Tobias", "Orsk"} <= {*found["entities"]}
+    answer = json.loads(ask(prompt("entities"), render_document(TALE)))
+    assert {"Miriam Vale", "Captain Holloway", "Tobias", "Orsk"} <= {*answer["entities"]}
     text = ask(
         prompt("pair"),
         render_document(TALE) + "\n\n### Entities\n- Miriam Vale\n- Captain Holloway",

@@ -61,7 +61,9 @@ def test_shared_prefix_layout_starts_all_requests_with_the_document(corpus: Path
     assert len({request.system for request in writer.requests}) == 1
     beginnings = {request.shared_prefix.split("\n\n### Task\n")[0] for request in writer.requests}
     assert len(beginnings) == 2 and len(texts) == 2 * (190 + 10)
-    assert len({request.shared_prefix for request in writer.requests}) == 6, "and is counted by kind"
+    assert len({request.shared_prefix for request in writer.requests}) == 6, (
+        "one shared prefix per document and kind of request"
+    )
     assert {len(text.about) for text in texts} == {2, 3}
 
 
@@ -71,7 +73,7 @@ def test_several_relations_per_request_give_separate_texts(corpus: Path, tmp_pat
     together, counts = synthesize(
         corpus, tmp_path / "four", EntiGraph(triples_per_document=0, relations_per_request=4), four
     )
-    assert [(t.document_id, tuple(t.about)) for t in alone] and counts["requests"] == 2 + 2 * 48
+    assert alone and counts["requests"] == 2 + 2 * 48
     assert {(t.document_id, frozenset(t.about)) for t in alone} == {
         (t.document_id, frozenset(t.about)) for t in together
     }
@@ -88,7 +90,7 @@ def test_texts_missing_from_an_answer_are_counted_or_retried(corpus: Path, tmp_p
     augmenter = EntiGraph(triples_per_document=0, relations_per_request=4)
     texts, counts = synthesize(corpus, tmp_path / "lost", augmenter, RecordingWriter(cut), max_failure_rate=0.6)
     assert counts["failures"] == {"missing from an answer about several": 380 - len(texts)}
-    assert len(texts) == 2 * 47 * 2, "two whole ones of each four; of a document's last request nothing is left"
+    assert len(texts) == 2 * 47 * 2, "two complete texts per request of four; a document's last request yields none"
     rerun, counts = synthesize(corpus, tmp_path / "again", augmenter, RecordingWriter(cut), max_retries=1)
     assert len(rerun) == 380 and counts["failures"] == {}
 
@@ -100,7 +102,7 @@ def test_failures_are_retried_up_to_max_retries(corpus: Path, tmp_path: Path) ->
         return answer
 
     augmenter = EntiGraph(triples_per_document=0)
-    texts, counts = synthesize(corpus, tmp_path / "once", augmenter, RecordingWriter(refuse), max_failure_rate=1.0)
+    _, counts = synthesize(corpus, tmp_path / "once", augmenter, RecordingWriter(refuse), max_failure_rate=1.0)
     refused = counts["failures"]["finish_reason refusal"]
     assert refused > 20 and len(list(read_jsonl(tmp_path / "once" / "failures.jsonl", Failure))) == refused
     texts, counts = synthesize(corpus, tmp_path / "twice", augmenter, RecordingWriter(refuse), max_retries=1)
@@ -114,7 +116,7 @@ def test_too_many_failures_stop_the_stage(corpus: Path, tmp_path: Path) -> None:
     writer = RecordingWriter(refuse)
     with pytest.raises(DataError, match=r"98 of 100 .* failed \(98 finish_reason refusal\), .*max_failure_rate = 20%"):
         synthesize(corpus, tmp_path / "out", EntiGraph(), writer)
-    assert len(writer.requests) < 110, "and asks for no more"
+    assert len(writer.requests) < 110, "no more requests are sent"
 
 
 def test_few_requests_beyond_the_budget(corpus: Path, tmp_path: Path) -> None:
@@ -127,22 +129,21 @@ def test_near_duplicates_are_reported_or_removed(corpus: Path, tmp_path: Path) -
     def same(request: Request, answer: Completion) -> Completion:
         if request.json_schema or int(request.hash, 16) % 4:
             return answer
-        same = " ".join(f"word{number}" for number in range(200))
-        return Completion(text=f"{same} {request.hash[:4]}", model="m")
+        repeated_text = " ".join(f"word{number}" for number in range(200))
+        return Completion(text=f"{repeated_text} {request.hash[:4]}", model="m")
 
     augmenter = EntiGraph(triples_per_document=0)
     texts, counts = synthesize(corpus, tmp_path / "reported", augmenter, RecordingWriter(same))
-    found = list(read_jsonl(tmp_path / "reported" / "near_duplicates.jsonl", NearDuplicate))
-    duplicates = [text for text in texts if text.text.startswith("word0")]
-    assert len(texts) == 380 and counts["near_duplicates"] == len(found)
-    firsts = {text.document_id: text.id for text in reversed(duplicates)}
-    assert {item.id for item in found} >= {text.id for text in duplicates} - {*firsts.values()} and len(found) < len(
-        duplicates
-    ) + 40
+    duplicates = {item.id for item in read_jsonl(tmp_path / "reported" / "near_duplicates.jsonl", NearDuplicate)}
+    repeated = [text for text in texts if text.text.startswith("word0")]
+    assert len(texts) == 380 and counts["near_duplicates"] == len(duplicates)
+    firsts = {text.document_id: text.id for text in reversed(repeated)}
+    assert duplicates >= {text.id for text in repeated} - {*firsts.values()}
+    assert len(duplicates) < len(repeated) + 40
     kept, counts = synthesize(
         corpus, tmp_path / "removed", augmenter, RecordingWriter(same), near_duplicates=NearDuplicates.remove
     )
-    assert len(kept) == 380 - len(found) == counts["texts"] and not {t.id for t in kept} & {item.id for item in found}
+    assert len(kept) == 380 - len(duplicates) == counts["texts"] and not {text.id for text in kept} & duplicates
     assert counts["tokens"] == sum(text.tokens for text in kept) and not (tmp_path / "removed/before_removal").exists()
 
 

@@ -140,11 +140,11 @@ def test_report_counts_match_the_texts(tmp_path: Path) -> None:
     }
     for number, row in enumerate(rows):
         document_texts = [item for item in texts if item.document_id == f"chronicle-00{number}"]
-        found = len(covered[number])
-        assert 0 < found < 190, "the budget should end before all pairs, or this shows little"
+        pairs = len(covered[number])
+        assert 0 < pairs < 190, "the budget should end before all pairs, or this shows little"
         by_kind = [f"{sum(item.kind == kind for item in document_texts):,}" for kind in kinds]
-        share = f"{100 * found / 190:.1f}%"
-        assert row[1:] == ["20", f"{found} of 190", share, *by_kind, f"{sum(item.tokens for item in document_texts):,}"]
+        share = f"{100 * pairs / 190:.1f}%"
+        assert row[1:] == ["20", f"{pairs} of 190", share, *by_kind, f"{sum(item.tokens for item in document_texts):,}"]
         assert page.edges(number) == covered[number]
         assert page.texts(number) == [item.text for item in document_texts]
         assert [row[1] for row in page.entities(number)] == [

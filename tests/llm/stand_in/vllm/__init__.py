@@ -61,14 +61,14 @@ class Engine:
         first = sampling.given.get("seed", 0)
         seeds = range(first, first + sampling.given.get("n", 1))
         if allowed := sampling.given.get("allowed_token_ids"):
-            found = [an_answer(chr(allowed[0]))]
+            answers = [an_answer(chr(allowed[0]))]
         else:
-            found = [an_answer(written + ("" if schema else f" ({seed})")) for seed in seeds]
+            answers = [an_answer(written + ("" if schema else f" ({seed})")) for seed in seeds]
         prompt = [*map(ord, text)]
         return SimpleNamespace(
             request_id=number,
             finished=True,
-            outputs=found,
+            outputs=answers,
             prompt_token_ids=prompt,
             num_cached_tokens=7,
             prompt_logprobs=[likely(token) for token in prompt] if "prompt_logprobs" in sampling.given else None,
