@@ -107,7 +107,7 @@ def test_labels_alone_need_no_judge(tmp_path: Path) -> None:
         ("id,verdict\n{id},\n{id},\n", "row 3: answer .* is labeled twice"),
     ],
 )
-def test_bad_labels_are_one_error(text: str, message: str, tmp_path: Path) -> None:
+def test_bad_labels_raise_one_error(text: str, message: str, tmp_path: Path) -> None:
     context = study(tmp_path)
     labels = tmp_path / "labels.csv"
     labels.write_text(text.format(id="entigraph-25000-0/q05"))

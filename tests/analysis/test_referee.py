@@ -434,7 +434,7 @@ def test_methods_of_two_labs_that_vary_a_setting_are_two_series(tmp_path: Path) 
     assert methods == ["raw", "entigraph max_epochs=2", "entigraph max_epochs=4"]
 
 
-def test_other_protocols_are_one_error_with_their_differences(tmp_path: Path) -> None:
+def test_other_protocols_raise_one_error_with_their_differences(tmp_path: Path) -> None:
     ours = lab(tmp_path / "ours", {"raw": 0.35, "rephrase": 0.5}, seeds=[0], data={"context_length": 256})
     theirs = lab(tmp_path / "theirs", {"entigraph": 0.8}, seeds=[0], data={"context_length": 512}, engine="vllm")
     with pytest.raises(DataError) as error:

@@ -69,7 +69,7 @@ def test_squad_as_released(tmp_path: Path) -> None:
         ({"data": [{"title": "a", "paragraphs": ["text"]}]}, "passage 1: title must be a non-empty string, got None"),
     ],
 )
-def test_bad_squad_files_name_the_place(value: Any, message: str, tmp_path: Path) -> None:
+def test_bad_squad_files_report_the_location(value: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=message):
         Squad(path=str(write_json(tmp_path / "squad.json", value))).read()
 
@@ -138,7 +138,7 @@ def test_leval_counts_what_it_leaves_out(tmp_path: Path) -> None:
         ({"instructions": "Who?"}, "instructions must be a list of strings, got 'Who"),
     ],
 )
-def test_bad_leval_lines_name_the_place(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_bad_leval_lines_report_the_location(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=message):
         read_leval(tmp_path, "coursera", {"Who?\nA. Vale\nB. Tobias": "A"}, **changes)
 

@@ -177,7 +177,7 @@ def test_questions_with_pages(tmp_path: Path) -> None:
         (SimpleQA, {"question": "a", "answer": 3, "pages": [{"text": "t"}]}, "answer must be a non-empty string"),
     ],
 )  # fmt: skip
-def test_bad_files_name_the_place(reader: Callable[..., Any], value: Any, message: str, tmp_path: Path) -> None:
+def test_bad_files_report_the_location(reader: Callable[..., Any], value: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=message):
         reader(path=str(write(tmp_path / "file.json", value))).read()
 

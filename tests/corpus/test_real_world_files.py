@@ -203,7 +203,7 @@ def test_text_is_normalized_and_counted(tmp_path: Path) -> None:
     assert "1 lone surrogate" in stage.summary_lines(counts)[-1]
 
 
-def test_all_files_that_are_not_text_are_one_error(tmp_path: Path) -> None:
+def test_all_files_that_are_not_text_raise_one_error(tmp_path: Path) -> None:
     for name, data in (("a.txt", b"fine"), ("b.txt", b"M\xfchle"), ("c.md", b"a\0b"), ("d.rst", b"\xff\xfe\x00")):
         (tmp_path / name).write_bytes(data)
     with pytest.raises(
@@ -221,7 +221,7 @@ def test_question_names_a_document_in_another_form(tmp_path: Path) -> None:
     assert counts["questions"] == 1 and documents[0].id == unicodedata.normalize("NFC", "Mühle.txt")
 
 
-def test_names_that_become_equal_are_one_error(tmp_path: Path) -> None:
+def test_names_that_become_equal_raise_one_error(tmp_path: Path) -> None:
     for form in ("NFC", "NFD"):
         (tmp_path / unicodedata.normalize(form, "Mühle.txt")).write_text(form)
     with pytest.raises(DataError, match="would both have the id 'Mühle.txt'"):
@@ -279,7 +279,7 @@ def test_number_of_documents_is_positive() -> None:
 @pytest.mark.parametrize(
     "line", ["[" * 100_000, '{"text": ' + "9" * 5000 + "}", "{}", "null", '{"text": null}', "\ufeff{"]
 )
-def test_hostile_lines_are_one_error(line: str, tmp_path: Path) -> None:
+def test_hostile_lines_raise_one_error(line: str, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "The mill."}\n' + line)
     with pytest.raises(DataError, match=r"a.jsonl:2: "):
         list(JsonLines(path=str(tmp_path)).read().documents)
@@ -325,7 +325,7 @@ def test_conversations_of_other_formats(tmp_path: Path) -> None:
     assert counts["normalized"] == {"line_endings": 1}
 
 
-def test_conversations_of_one_name_are_one_error(tmp_path: Path) -> None:
+def test_conversations_of_one_name_raise_one_error(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 

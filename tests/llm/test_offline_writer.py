@@ -31,7 +31,7 @@ def test_module_adds_a_task_by_decorating_a_function() -> None:
     assert "Orsk" in json.loads(answer("List the entities of the document"))["entities"]
 
 
-def test_unknown_task_is_one_message() -> None:
+def test_unknown_task_raises_one_error() -> None:
     with pytest.raises(LLMError, match="does not know the task 'sing the document'; it knows .*list the entities"):
         answer("Sing the document")
 

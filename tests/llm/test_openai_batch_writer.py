@@ -224,7 +224,7 @@ def test_discount_and_spending_limit(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert not ResponseCache(tmp_path / "j").pending_batches(server.base_url), "what fitted was sent and answered"
 
 
-def test_several_addresses_and_unreachable_endpoint_are_one_message(tmp_path: Path) -> None:
+def test_several_addresses_and_unreachable_endpoint_raise_one_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="must be one address for the Batch API"):
         OpenAIBatchWriter(model="m", base_url=["http://127.0.0.1:1", "http://127.0.0.1:2"])
     options = OpenAIBatchWriter(model="m", base_url="http://127.0.0.1:9/v1", poll_interval_s=0.01, timeout_s=1)

@@ -312,7 +312,7 @@ def test_unreachable_server_is_reported_within_seconds(tmp_path: Path) -> None:
     assert time.monotonic() - started < 60, "seconds, not all attempts of all requests"
 
 
-def test_wrong_key_is_one_message_without_the_key(tmp_path: Path, monkeypatch: Any) -> None:
+def test_wrong_key_raises_one_error_without_the_key(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with running(Config(latency_s=0.01, key="another")) as server:
         with pytest.raises(LLMError, match=r"rejected the key in OPENAI_API_KEY \(HTTP 401\): .*<key>") as raised:
@@ -320,7 +320,7 @@ def test_wrong_key_is_one_message_without_the_key(tmp_path: Path, monkeypatch: A
         assert server.stats()["requests"] <= 64 and KEY not in str(raised.value)
 
 
-def test_unknown_model_is_one_message(tmp_path: Path) -> None:
+def test_unknown_model_raises_one_error(tmp_path: Path) -> None:
     with running(Config(latency_s=0.01, only_model=True)) as server:
         with pytest.raises(LLMError, match=r"has no model 'mock-lmm' \(HTTP 404\)"):
             ask(writer(server, model="mock-lmm"), tmp_path / "j", (make_request(number) for number in range(500)))
@@ -413,7 +413,7 @@ def answers_in(response_cache: Path) -> int:
     return ResponseCache(response_cache).totals().answers
 
 
-def test_full_disk_is_one_message_and_keeps_answers(command_here: Command, tmp_path: Path) -> None:
+def test_full_disk_prints_one_message_and_keeps_answers(command_here: Command, tmp_path: Path) -> None:
     assert command_here("stage=corpus", "corpus.documents=2").returncode == 0
     response_cache = tmp_path / "outputs" / "cache"
     with running(Config(latency_s=0.01, output_tokens=200)) as server:

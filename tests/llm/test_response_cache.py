@@ -211,7 +211,7 @@ def test_answers_behind_a_damaged_record_are_merged(folder: Path) -> None:
     assert ResponseCache(folder).get(numbered(49)) == ANSWER
 
 
-def test_damaged_file_is_one_message(folder: Path) -> None:
+def test_damaged_file_raises_one_error(folder: Path) -> None:
     folder.mkdir()
     (folder / "a.sqlite").write_bytes(b"this is not a database, " * 100)
     with pytest.raises(ArtifactError, match=r"response cache file .*a.sqlite is damaged .* move it away"):
@@ -225,7 +225,7 @@ def test_newer_file_of_former_kind_is_rejected(tmp_path: Path) -> None:
         ResponseCache(tmp_path / "cache")
 
 
-def test_unwritable_folder_is_one_message(tmp_path: Path) -> None:
+def test_unwritable_folder_raises_one_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ArtifactError, match="response cache .* must be a folder, got a file"):
         ResponseCache(tmp_path / "file")

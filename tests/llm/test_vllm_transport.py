@@ -101,7 +101,7 @@ def test_rejected_request_is_not_cached(python: str, tmp_path: Path) -> None:
     assert written.finish_reason == "stop" and ResponseCache(tmp_path / "j").totals().answers == 1
 
 
-def test_engine_crash_is_one_message_and_keeps_answers(python: str, tmp_path: Path) -> None:
+def test_engine_crash_raises_one_error_and_keeps_answers(python: str, tmp_path: Path) -> None:
     def requests(words: str) -> Iterator[Request]:
         yield from (make_request(number) for number in range(20))
         yield make_request(20, words)
@@ -114,7 +114,7 @@ def test_engine_crash_is_one_message_and_keeps_answers(python: str, tmp_path: Pa
     assert len({*taken(tmp_path)}) == 21 and len(taken(tmp_path)) <= 21 + 20 - held
 
 
-def test_missing_chat_template_is_one_message(python: str, tmp_path: Path, monkeypatch: Any) -> None:
+def test_missing_chat_template_raises_one_error(python: str, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("STAND_IN_TEMPLATE", "")
     with pytest.raises(LLMError, match="no chat template; set llm.chat_template="):
         ask(VLLMWriter(python=python), tmp_path / "j", [make_request(0)])

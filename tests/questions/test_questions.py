@@ -427,7 +427,7 @@ def test_offline_questions_across_documents(form: QuestionForm, tmp_path: Path) 
     assert (line["document"], line["other_document"]) == ("0.txt", "1.txt")
 
 
-def test_documents_without_a_common_name_are_one_error(tmp_path: Path) -> None:
+def test_documents_without_a_common_name_raise_one_error(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "corpus", LINKED[0], LINKED[2])
     with pytest.raises(DataError, match="no two of the 2 documents mention the same name"):
         generate(corpus, tmp_path / "out", documents_per_question=2)

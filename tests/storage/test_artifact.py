@@ -131,7 +131,7 @@ def test_killed_build_is_not_complete(tmp_path: Path) -> None:
     assert artifact.build_artifact(letters, write_letters)["counts"] == {"letters": 3}
 
 
-def test_full_disk_is_one_message(tmp_path: Path) -> None:
+def test_full_disk_prints_one_message(tmp_path: Path) -> None:
     """A file size limit fails like a full disk; the artifact stays unfinished."""
     code = f"""
 import resource, sys
@@ -154,7 +154,7 @@ except ArtifactError as error:
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 20000
 
 
-def test_disk_error_of_a_library_is_one_message(tmp_path: Path) -> None:
+def test_disk_error_of_a_library_raises_one_error(tmp_path: Path) -> None:
     def write(out: Path) -> dict[str, Any]:
         Tokenizer(WordLevel()).save(str(out))
         return {}

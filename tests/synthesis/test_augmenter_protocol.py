@@ -104,7 +104,7 @@ class TwoTexts(JudgedComparison):
         return [text, text]
 
 
-def test_more_texts_than_announced_are_one_error(corpus: Path, tmp_path: Path) -> None:
+def test_more_texts_than_announced_raise_one_error(corpus: Path, tmp_path: Path) -> None:
     message = r"augmenter=judged: write returned 2 texts for a task with 1 group in `about`; return one text for each"
     with pytest.raises(ConfigError, match=message):
         synthesize(corpus, tmp_path / "out", TwoTexts(), ScriptedWriter())
@@ -191,7 +191,7 @@ def test_prompt_folder_replaces_built_in_prompts(tmp_path: Path) -> None:
     assert EntiGraph(prompts=str(copy)).cache_key == augmenter.cache_key, "the content counts, not the path"
 
 
-def test_missing_and_unknown_prompt_files_are_one_error(tmp_path: Path) -> None:
+def test_missing_and_unknown_prompt_files_raise_one_error(tmp_path: Path) -> None:
     folder = write_prompts(tmp_path / "prompts", "entities", "pairs", "triple")
     with pytest.raises(ConfigError, match=r"in .*: pair.txt is missing, pairs.txt is unknown; expected"):
         EntiGraph(prompts=str(folder))

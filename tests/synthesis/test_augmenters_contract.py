@@ -163,7 +163,7 @@ def test_long_documents_are_split(name: str, server: Handle, corpus: Path, tmp_p
 
 
 @every_augmenter
-def test_missing_prompt_file_is_one_error(name: str, tmp_path: Path) -> None:
+def test_missing_prompt_file_raises_one_error(name: str, tmp_path: Path) -> None:
     first, *others = AUGMENTERS[name]().prompt_names  # type: ignore[attr-defined]
     for prompt in others:
         (tmp_path / f"{prompt}.txt").write_text((BUILT_IN_PROMPTS / f"{prompt}.txt").read_text())

@@ -60,7 +60,7 @@ def test_longer_walks_visit_each_document_once() -> None:
         assert len({task.document.id, *(other.id for other in task.context)}) == 4 and task.about == [["The Lamp"]]
 
 
-def test_corpus_without_links_is_one_error(corpus: Path, tmp_path: Path) -> None:
+def test_corpus_without_links_raises_one_error(corpus: Path, tmp_path: Path) -> None:
     write_jsonl(
         corpus / "documents.jsonl", [Document(id=name, title=name, text=TEXTS[name]) for name in ("lamp", "alone")]
     )

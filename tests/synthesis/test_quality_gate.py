@@ -131,7 +131,7 @@ def test_plan_states_the_cost_of_the_judge(configured: Callable[..., Run]) -> No
     assert not list(quality_gate_lines(configured(*options, "quality_gate.mode=report", "augmenter=raw")))
 
 
-def test_invalid_limits_are_one_error(configured: Callable[..., Run]) -> None:
+def test_invalid_limits_raise_one_error(configured: Callable[..., Run]) -> None:
     with pytest.raises(ConfigError, match=r"quality_gate.max_copied must be between 0 and 1, got 2.0"):
         configured("quality_gate.max_copied=2.0")
     with pytest.raises(ConfigError, match=r"quality_gate.judged_sentences must be at least 0, got -1"):
