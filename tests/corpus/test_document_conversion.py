@@ -283,12 +283,8 @@ def test_unreadable_file_is_skipped_and_counted(notes: Path, command: Command, t
         in result.stdout + result.stderr
     )
     (folder,) = (tmp_path / "outputs" / "corpus").glob("text_files-*")
-    assert [item.id for item in read_jsonl(folder / "documents.jsonl", Document)] == [
-        "B.PDF",
-        "a.txt",
-        "c.docx",
-        "d.html",
-    ]
+    ids = [item.id for item in read_jsonl(folder / "documents.jsonl", Document)]
+    assert ids == ["B.PDF", "a.txt", "c.docx", "d.html"]
     (skipped,) = read_jsonl(folder / "skipped.jsonl", SkippedFile)
     assert (skipped.file, skipped.reason) == ("torn.pdf", "damaged") and "Data format error" in skipped.detail
     counts = json.loads((folder / "manifest.json").read_text())["counts"]

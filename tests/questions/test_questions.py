@@ -237,15 +237,10 @@ def test_edited_review_is_used_unchanged(tmp_path: Path) -> None:
 
 def test_synthesis_requests_do_not_depend_on_questions(configured: Callable[..., Run]) -> None:
     plain, with_questions = configured(), configured("questions=generated")
-    assert (
-        with_questions.artifacts.synthesis.key == plain.artifacts.synthesis.key
-        and with_questions.artifacts.training.key == plain.artifacts.training.key
-    )
-    assert with_questions.artifacts.evaluation.key != plain.artifacts.evaluation.key
-    assert (
-        with_questions.artifacts.questions
-        and with_questions.artifacts.questions.folder not in with_questions.artifacts.synthesis.inputs.values()
-    )
+    before, after = plain.artifacts, with_questions.artifacts
+    assert after.synthesis.key == before.synthesis.key and after.training.key == before.training.key
+    assert after.evaluation.key != before.evaluation.key
+    assert after.questions and after.questions.folder not in after.synthesis.inputs.values()
     assert study_folder(with_questions) != study_folder(plain)
 
 
@@ -452,10 +447,8 @@ class AcrossDocuments(Scripted):
 
 def test_question_across_documents_needs_both(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "corpus", *LINKED)
-    entries, names = (
-        [entry("q", evidence=["one", "two"])],
-        json.dumps({"entities": ["miriam vale", "Elsewhere", "Rex"]}),
-    )
+    entries = [entry("q", evidence=["one", "two"])]
+    names = json.dumps({"entities": ["miriam vale", "Elsewhere", "Rex"]})
     options = {"documents_per_question": 2, "cite_document": True, "per_document": 5}
     writer = AcrossDocuments(names, entries, {2})
     assert generate(corpus, tmp_path / "a", writer, **options)["questions"] == 1
