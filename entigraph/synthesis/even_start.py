@@ -29,11 +29,11 @@ def first_round(tasks: Iterator[WritingTask], documents: Collection[str], reques
         waiting.discard(source_id(task.document))
         if not waiting:
             break
-    ahead += islice(tasks, run_length(ahead) - 1 if ahead else 0)  # the rest about the last document
+    ahead += islice(tasks, max_consecutive(ahead) - 1 if ahead else 0)  # the rest about the last document
     return ahead
 
 
-def run_length(tasks: Sequence[WritingTask]) -> int:
+def max_consecutive(tasks: Sequence[WritingTask]) -> int:
     """Returns the largest number of consecutive tasks about one document."""
     return max(sum(1 for _ in group) for _, group in groupby(tasks, lambda task: source_id(task.document)))
 

@@ -17,7 +17,7 @@ from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, EntityGraph, Failure, SyntheticText
 from entigraph.synthesis.base import Augmenter, WritingTask
 from entigraph.synthesis.document_parts import add_summaries, source_id
-from entigraph.synthesis.even_start import AnsweredAhead, TextOutcome, first_round, first_tasks, run_length, spread
+from entigraph.synthesis.even_start import AnsweredAhead, TextOutcome, first_round, first_tasks, max_consecutive, spread
 from entigraph.synthesis.exchanges import run_exchanges
 from entigraph.synthesis.generation_stats import UNANSWERED, GenerationStats, render_counts
 from entigraph.text.refusals import find_refusal
@@ -126,8 +126,8 @@ class TextGenerator:
         self.answered_ahead = AnsweredAhead({id(outcome.subject): outcome for outcome in probes})
         texts = [text for outcome in probes for text in usable_texts(outcome, self.augmenter.name) if text]
         self.tokens_per_task = sum(map(self.count_tokens, texts)) / len(probes)
-        in_runs = run_length(ahead) > 1  # otherwise the augmenter cycles through the documents itself
-        if in_runs and self.tokens_per_task * len(ahead) > token_budget:
+        consecutive = max_consecutive(ahead) > 1  # otherwise the augmenter cycles through the documents itself
+        if consecutive and self.tokens_per_task * len(ahead) > token_budget:
             ahead = spread(ahead, token_budget / self.tokens_per_task)
         return chain(ahead, tasks)
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 from entigraph.config.schema import QualityGate
 from entigraph.storage.fingerprints import sample_by_hash
 from entigraph.storage.schemas import Document, Question, SyntheticText
-from entigraph.synthesis.leakage import Sequences, question_sequences, text_sequences, word_sequences
+from entigraph.synthesis.leakage import NGrams, ngrams_of_question, text_ngrams, word_ngrams
 from entigraph.text.languages import is_foreign
 from entigraph.text.refusals import find_refusal
 from entigraph.text.writing_systems import split_words
@@ -88,9 +88,9 @@ def check_quality(
     sampled = sorted(sample_by_hash(texts, gate.sample, lambda text: text.id), key=lambda text: text.id)
     by_id = {document.id: document for document in documents}
     sources = {name: document.text for name, document in by_id.items()}
-    source_ngrams = lru_cache(maxsize=256)(lambda document: copied_sequences(sources.get(document, "")))
-    question_ngrams = Sequences().union(
-        *(question_sequences(question, by_id.get(question.document_id)) for question in questions)
+    source_ngrams = lru_cache(maxsize=256)(lambda document: copy_ngrams(sources.get(document, "")))
+    question_ngrams = NGrams().union(
+        *(ngrams_of_question(question, by_id.get(question.document_id)) for question in questions)
     )
     defects: Mapping[str, tuple[float, Callable[[SyntheticText], bool]]] = {
         "too short": (gate.max_short, lambda text: text.tokens < gate.min_tokens),
@@ -106,7 +106,7 @@ def check_quality(
         ),
         "quoting an evaluation question": (
             gate.max_quoting,
-            lambda text: not question_ngrams.isdisjoint(text_sequences(text.text)),
+            lambda text: not question_ngrams.isdisjoint(text_ngrams(text.text)),
         ),
     }
     report = QualityReport(len(sampled), {defect: limit for defect, (limit, _) in defects.items()})
@@ -117,20 +117,19 @@ def check_quality(
     return report
 
 
-def copied_sequences(text: str) -> Sequences:
-    return word_sequences(split_words(text.casefold()), COPY_NGRAM)
+def copy_ngrams(text: str) -> NGrams:
+    return word_ngrams(split_words(text.casefold()), COPY_NGRAM)
 
 
-def copied_share(text: str, source: Sequences) -> float:
+def copied_share(text: str, source: NGrams) -> float:
     """Returns the share of a text's word n-grams that its document contains."""
-    sequences = copied_sequences(text)
-    return len(sequences & source) / len(sequences) if sequences else 0.0
+    ngrams = copy_ngrams(text)
+    return len(ngrams & source) / len(ngrams) if ngrams else 0.0
 
 
 def repeats_itself(text: str) -> bool:
     words = split_words(text.casefold())
     starts = len(words) - REPETITION_NGRAM + 1
     return (
-        starts >= 2 * REPETITION_NGRAM
-        and 1 - len(word_sequences(words, REPETITION_NGRAM)) / starts > MAX_REPEATED_SHARE
+        starts >= 2 * REPETITION_NGRAM and 1 - len(word_ngrams(words, REPETITION_NGRAM)) / starts > MAX_REPEATED_SHARE
     )
