@@ -134,7 +134,7 @@ def test_documents_in_other_languages(language: Language, tmp_path: Path) -> Non
                 rules=Synthesis(token_budget=None),
                 progress=SilentProgress(),
             )
-            settings = GeneratedQuestions(per_document=1, unknown_to_writer=False, name_document=True)
+            settings = GeneratedQuestions(per_document=1, unknown_to_writer=False, cite_document=True)
             questions_stage.generate(corpus, questions, settings=settings, llm=llm, progress=SilentProgress())
         texts_requests = [body["messages"] for _, body in server.requests]
     assert all(OWN_LANGUAGE in " ".join(message["content"] for message in messages) for messages in texts_requests)

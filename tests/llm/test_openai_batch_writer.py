@@ -206,7 +206,7 @@ def test_canceled_batch_ends_the_command(tmp_path: Path) -> None:
                 urllib.request.urlopen(urllib.request.Request(address, method="POST"), timeout=60).close()
 
         with (
-            pytest.raises(LLMError, match="batch_0 was canceled, 3 of its requests are not answered"),
+            pytest.raises(LLMError, match="batch_0 was canceled; 3 of its requests are unanswered"),
             writer(server).connect(tmp_path / "j", notify=cancel) as llm,
         ):
             list(llm.complete(make_request(n) for n in range(3)))
