@@ -30,7 +30,7 @@ def model_outputs(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
     write_json(runs / "a.json", {"training": f"training/{RUN}", "synthesis": f"synthesis/{SYNTHESIS}"})
     point = {"augmenter": "a|b <b>", "synthetic_tokens": 10, "accuracy": 0.5, "stderr": 0.1, "seeds": 1,
              "questions": 4, "groups": {}, "background": None, "metrics": {}}  # fmt: skip
-    curve = {"base": None, "baselines": [], "points": [point], "notes": ["Simulated."], "summary": {"Decided": "no."}}
+    curve = {"base": None, "baselines": [], "points": [point], "notes": ["Simulated."], "summary": {"Significant": "-"}}
     write_json(root / "studies" / STUDY / "curve.json", curve)
     for name in ("report.html", "paired.json", "curve.png"):
         (root / "studies" / STUDY / name).write_text("x")
