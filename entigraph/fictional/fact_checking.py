@@ -116,9 +116,9 @@ def statement_patterns() -> list[tuple[re.Pattern[str], Relation]]:
 @cache
 def phrase_patterns() -> list[tuple[re.Pattern[str], Step]]:
     return [
-        (compile_template(template, x=f"(?:[Tt]he )?{NAME}"), (relation, place == 0))
+        (compile_template(template, x=f"(?:[Tt]he )?{NAME}"), (relation, index == 0))
         for relation, templates in PHRASE.items()
-        for place, template in enumerate(templates)
+        for index, template in enumerate(templates)
     ]
 
 

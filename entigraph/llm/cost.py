@@ -17,7 +17,7 @@ from entigraph.llm.response_cache import ResponseCache
 MILLION = 1_000_000
 # Identifies the command, so that all processes of a sweep share one spending limit.
 COMMAND_VARIABLE = "ENTIGRAPH_COMMAND"
-PROCESS = uuid4().hex  # in its place, in a notebook: process ids repeat
+PROCESS = uuid4().hex  # identifies a process without that variable, such as a notebook: process ids repeat
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ NAMES = (
     rf"(?:{PREFIX})?(?:think|thinking|thought|reasoning)(?:_process)?|{PREFIX}thoughts"
     "|internal_monologue|inner_monologue|chain_of_thought"
 )
-ORDINARY_NAMES = "thoughts|reason|reflection|scratchpad|analysis|cot"  # which documents use, too
+ORDINARY_NAMES = "thoughts|reason|reflection|scratchpad|analysis|cot"  # also used in documents
 # (opening tag, closing tag) of each family. XML tags may have a namespace and attributes.
 FAMILIES = (
     (rf"<(?:\w+:)?(?:{NAMES})(?:\s[^<>]*)?>", rf"</(?:\w+:)?(?:{NAMES})\s*>"),

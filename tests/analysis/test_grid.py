@@ -32,17 +32,17 @@ def write_grid(root: Path, settings: list[dict[str, Any]], accuracies: list[floa
 
 
 def test_grid_draws_settings_and_names_the_best(tmp_path: Path) -> None:
-    places = [(k, size, order) for k in (1, 2, 16) for size in (256, 1024) for order in ("best_first", "best_last")]
+    cells = [(k, size, order) for k in (1, 2, 16) for size in (256, 1024) for order in ("best_first", "best_last")]
     runs = write_grid(
         tmp_path / "root",
-        [{"tasks": {"t": {"k": k, "order": order}}, "retriever": {"characters": size}} for k, size, order in places],
-        [0.9 if place == (16, 256, "best_last") else 0.3 for place in places],
+        [{"tasks": {"t": {"k": k, "order": order}}, "retriever": {"characters": size}} for k, size, order in cells],
+        [0.9 if position == (16, 256, "best_last") else 0.3 for position in cells],
     )
     lines = draw_grid(runs, tmp_path)
     assert lines[-1].startswith("highest accuracy: 0.") and "k=16" in lines[-1] and "characters=256" in lines[-1]
     assert "order=best_last" in lines[-1]
     rows = read_rows(tmp_path / "grid.csv")
-    assert len(rows) == len(places) and [row["k"] for row in rows[::4]] == ["1", "2", "16"], "in the order of numbers"
+    assert len(rows) == len(cells) and [row["k"] for row in rows[::4]] == ["1", "2", "16"], "in the order of numbers"
     svg = (tmp_path / "grid.svg").read_text()
     assert "characters = 256" not in svg or "order = best_first" not in svg, "two settings are axis and lines"
 

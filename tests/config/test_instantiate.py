@@ -151,13 +151,13 @@ def test_an_exception_of_user_code_names_the_key_and_the_target() -> None:
         (3, "box._target_: must be the import path of a class or function, got 3"),
     ],
 )
-def test_a_target_that_cannot_be_imported_or_called_is_one_line(target: Any, problem: str) -> None:
+def test_a_target_that_cannot_be_imported_or_called_is_reported_in_one_line(target: Any, problem: str) -> None:
     with pytest.raises(ConfigError, match=problem) as raised:
         build({"_target_": target}, "box")
     assert len(str(raised.value).splitlines()) == 1
 
 
-def test_a_value_without_a_target_is_one_line() -> None:
+def test_a_value_without_a_target_is_reported_in_one_line() -> None:
     with pytest.raises(ConfigError, match="corpus must be a component, got 'quality'; choose an option of corpus"):
         build("quality", "corpus")
 

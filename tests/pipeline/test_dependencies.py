@@ -69,7 +69,7 @@ def test_runtime_settings_of_the_trainer_hold_for_needs_unless_they_are_overridd
         ("${output:base/smoke,trainning}", "unknown output 'trainning'; did you mean training"),
     ],
 )
-def test_an_output_that_no_need_writes_is_one_line(
+def test_an_output_that_no_need_writes_is_reported_in_one_line(
     path: str, problem: str, composed: Callable[..., DictConfig]
 ) -> None:
     with pytest.raises(ConfigError, match=problem):

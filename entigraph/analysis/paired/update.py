@@ -67,7 +67,7 @@ class Update(Paired):
             parts.setdefault(change.part(pair[0]), []).append(pair)
         names = [name for name in (CHANGED, NEW, SAME_DOCUMENTS, OTHER_DOCUMENTS) if name in parts]
         if CHANGED not in parts:
-            raise DataError(f"no question of {one.name} has another answer than in {before}; nothing was updated")
+            raise DataError(f"no question of {one.name} has a different answer from {before}; nothing was updated")
         resampling = Resampling(self.confidence, self.resamples)
         asked = {(answer.document_id, answer.question) for answer, _ in pairs}
         report = {

@@ -17,7 +17,7 @@ from entigraph.reporting.figures import BLACK, DISPLAY_NAMES, Axes
 from entigraph.reporting.tables import write_table
 from entigraph.storage.artifact import write_json
 
-Place = tuple[Any, ...]  # the values of the settings that vary
+Position = tuple[Any, ...]  # values of the varying settings
 Cell = Mapping[str, Any]
 COLUMNS = {"accuracy": ".4f", "± s.e.": ".4f", "background": ".4f", "base": ".4f", "seeds": ",", "questions": ","}
 
@@ -53,7 +53,7 @@ def draw_grid(runs: Sequence[StudyRun], out: Path) -> list[str]:
     return [*table, f"highest accuracy: {cells[best]['accuracy']:.4f} at {settings}"]
 
 
-def build_cells(runs: Sequence[StudyRun]) -> tuple[list[str], dict[Place, Cell]]:
+def build_cells(runs: Sequence[StudyRun]) -> tuple[list[str], dict[Position, Cell]]:
     """Returns the settings that vary, those with the most values first, and the measurements at each combination."""
     settings = [grid_settings(run) for run in runs]
     keys = ["augmenter", "budget", *distinguishing_keys([varied_settings(run.entry) for run in runs])]
@@ -64,7 +64,7 @@ def build_cells(runs: Sequence[StudyRun]) -> tuple[list[str], dict[Place, Cell]]
             "analysis=grid: the study has no two finished runs that differ in a setting; "
             "sweep one and name it in study.allow_varying, as experiments/ablations/replay_epochs_fictional.yaml does"
         )
-    by_position: defaultdict[Place, list[StudyRun]] = defaultdict(list)
+    by_position: defaultdict[Position, list[StudyRun]] = defaultdict(list)
     for run, values in zip(runs, settings, strict=True):
         by_position[tuple(values.get(key) for key in keys)].append(run)
     positions = sorted(by_position, key=lambda position: [*map(numbers_first, position)])
@@ -93,7 +93,7 @@ def build_cell(runs: Sequence[StudyRun]) -> Cell:
     }
 
 
-def draw_panels(names: Sequence[str], cells: Mapping[Place, Cell], note: str, out: Path) -> None:
+def draw_panels(names: Sequence[str], cells: Mapping[Position, Cell], note: str, out: Path) -> None:
     values = [sorted({position[index] for position in cells}, key=numbers_first) for index in range(len(names))]
     columns = [*product(*values[2:3])]  # one empty tuple if only two settings vary
     has_forgetting = len({cell["background"] for cell in cells.values()}) > 1  # constant if only the questions vary
@@ -116,7 +116,7 @@ def draw_panels(names: Sequence[str], cells: Mapping[Place, Cell], note: str, ou
     figures.save_figure(figure, out, "grid")
 
 
-def draw_panel(axes: Axes, cells: Mapping[Place, Cell], values: Sequence[Sequence[Any]], measure: str) -> None:
+def draw_panel(axes: Axes, cells: Mapping[Position, Cell], values: Sequence[Sequence[Any]], measure: str) -> None:
     """Draws one line per value of the second setting; the values of the first are evenly spaced on the x axis."""
     for index, line in enumerate(product(*values[1:2])):
         line_cells = {position[0]: cell for position, cell in cells.items() if position[1:2] == line}

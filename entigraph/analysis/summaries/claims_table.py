@@ -18,11 +18,11 @@ import numpy as np
 from entigraph.analysis.document_bootstrap import ratio_of_sums
 from entigraph.analysis.factuality.judge_agreement import kappa_text
 from entigraph.analysis.summaries.claims import ClaimVerdict
-from entigraph.analysis.summaries.summarizers import Place
+from entigraph.analysis.summaries.summarizers import DocumentKey
 from entigraph.storage.artifact import artifact_folder
 
 REFERENCE = "reference"
-Counts = Mapping[Place, Sequence[int]]  # by document, one per summary
+Counts = Mapping[DocumentKey, Sequence[int]]  # by document, one per summary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class JudgedSummary:
     missing: str = ""
 
     @property
-    def place(self) -> Place:
+    def key(self) -> DocumentKey:
         return self.corpus, self.document_id
 
 
@@ -71,7 +71,7 @@ def count_summaries(summaries: Sequence[JudgedSummary]) -> dict[str, Any]:
     """`not_judged`: summaries without claims or verdicts, by reason; no ratio includes them."""
     return {
         "summaries": len(summaries),
-        "documents": len({summary.place for summary in summaries}),
+        "documents": len({summary.key for summary in summaries}),
         "empty": sum(not summary.text for summary in summaries),
         "cut": sum(summary.finish_reason == "length" for summary in summaries),
         "not_judged": dict(Counter(summary.missing for summary in summaries if summary.missing)),
@@ -81,10 +81,10 @@ def count_summaries(summaries: Sequence[JudgedSummary]) -> dict[str, Any]:
 
 
 def count_claims(summaries: Sequence[JudgedSummary], verdict: ClaimVerdict) -> Counts:
-    counts: dict[Place, list[int]] = {}
+    counts: dict[DocumentKey, list[int]] = {}
     for summary in summaries:
         if not summary.missing:
-            counts.setdefault(summary.place, []).append(summary.verdicts.count(verdict))
+            counts.setdefault(summary.key, []).append(summary.verdicts.count(verdict))
     return counts
 
 

@@ -19,7 +19,7 @@ from entigraph.storage.schemas import Document, Summary
 from entigraph.text.normalization import normalize_line
 
 EXPECTED = 'expected {"document": "<id in documents.jsonl>", "summary": "..."}'
-Place = tuple[str, str]  # a corpus and one of its documents: ids are unique only within a corpus
+DocumentKey = tuple[str, str]  # a corpus and one of its documents: ids are unique only within a corpus
 
 
 @dataclass(frozen=True)
@@ -85,22 +85,22 @@ def summarizer_folders(summarizers: list[Summarizer]) -> Mapping[str, Path]:
 
 
 def write_references(
-    documents: Mapping[Place, Document], writer: Writer, context: AnalysisContext
-) -> dict[Place, list[str]]:
+    documents: Mapping[DocumentKey, Document], writer: Writer, context: AnalysisContext
+) -> dict[DocumentKey, list[str]]:
     """Has a writer summarize each document; the list of a document is empty if it gave no usable answer."""
     requests = [document_request(document, *REFERENCE_PROMPTS) for document in documents.values()]
     answers = ask(requests, writer, context, "reference summaries")
     return {
-        place: [] if failure_reason(answer) else [answer.text.strip()]
-        for place, answer in zip(documents, answers, strict=True)
+        key: [] if failure_reason(answer) else [answer.text.strip()]
+        for key, answer in zip(documents, answers, strict=True)
     }
 
 
-def read_references(file: Path, documents: Mapping[Place, Document]) -> dict[Place, list[str]]:
+def read_references(file: Path, documents: Mapping[DocumentKey, Document]) -> dict[DocumentKey, list[str]]:
     """Returns the reference summaries. Raises DataError for a malformed line, or if none is about a document."""
-    references: dict[Place, list[str]] = {place: [] for place in documents}
-    places = {name: (corpus, name) for corpus, name in documents}
-    if len(places) < len(documents):
+    references: dict[DocumentKey, list[str]] = {key: [] for key in documents}
+    key_by_id = {name: (corpus, name) for corpus, name in documents}
+    if len(key_by_id) < len(documents):
         raise DataError(
             f"{file}: the documents summarized are of {len({corpus for corpus, _ in documents})} corpora with "
             "ids in common; a file of references is for one: judge one seed's runs at a time"
@@ -108,8 +108,8 @@ def read_references(file: Path, documents: Mapping[Place, Document]) -> dict[Pla
     for number, line in enumerate(read_lines(file), 1):
         if line.strip():
             document, summary = parse_reference(line, f"{file}:{number}")
-            if place := places.get(normalize_line(document)):  # a file may hold references of other documents too
-                references[place].append(summary)
+            if key := key_by_id.get(normalize_line(document)):  # a file may hold references of other documents too
+                references[key].append(summary)
     if not any(references.values()):
         raise DataError(f"{file}: no summary of any document that was summarized; {EXPECTED} on each line")
     return references

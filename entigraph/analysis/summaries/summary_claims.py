@@ -37,7 +37,7 @@ from entigraph.analysis.summaries.claims import (
 )
 from entigraph.analysis.summaries.claims_table import LOSSES, REFERENCE, JudgedSummary, build_rows, claims_lines
 from entigraph.analysis.summaries.summarizers import (
-    Place,
+    DocumentKey,
     Summarizer,
     load_summarizers,
     read_references,
@@ -175,7 +175,7 @@ def judge_summarizers(
     return claims_lines(result, out)
 
 
-def load_summarized_documents(summarizers: Sequence[Summarizer]) -> dict[Place, Document]:
+def load_summarized_documents(summarizers: Sequence[Summarizer]) -> dict[DocumentKey, Document]:
     wanted = {
         (summarizer.corpus.name, summary.document_id)
         for summarizer in summarizers
@@ -205,7 +205,7 @@ def load_summaries(summarizers: Sequence[Summarizer]) -> Iterator[JudgedSummary]
 
 
 def load_references(
-    settings: SummaryClaims, documents: Mapping[Place, Document], context: AnalysisContext
+    settings: SummaryClaims, documents: Mapping[DocumentKey, Document], context: AnalysisContext
 ) -> Iterator[JudgedSummary]:
     if writer := settings.reference_writer:
         references = write_references(documents, writer, context)
@@ -227,7 +227,7 @@ def load_references(
 def describe_references(settings: SummaryClaims, judged: Sequence[JudgedSummary]) -> dict[str, Any]:
     references = [summary for summary in judged if summary.kind == REFERENCE]
     by = writer_name(settings.reference_writer) if settings.reference_writer else "people"
-    without = len({summary.place for summary in judged}) - len({summary.place for summary in references})
+    without = len({summary.key for summary in judged}) - len({summary.key for summary in references})
     return {"by": by, "summaries": len(references), "documents_without": without}
 
 
@@ -255,12 +255,15 @@ def split_summaries(summaries: Sequence[JudgedSummary], judge: Writer, context: 
 
 
 def judge_claims(
-    summaries: Sequence[JudgedSummary], documents: Mapping[Place, Document], judge: Writer, context: AnalysisContext
+    summaries: Sequence[JudgedSummary],
+    documents: Mapping[DocumentKey, Document],
+    judge: Writer,
+    context: AnalysisContext,
 ) -> list[JudgedSummary]:
     """Adds a verdict on every claim, or the reason why there is none."""
     result = list(summaries)
     to_judge = [index for index, summary in enumerate(result) if summary.claims]
-    requests = [verdict_request(documents[result[index].place], result[index].claims or ()) for index in to_judge]
+    requests = [verdict_request(documents[result[index].key], result[index].claims or ()) for index in to_judge]
     for index, answer in zip(to_judge, ask(requests, judge, context, "lists of claims"), strict=True):
         count = len(result[index].claims or ())
         verdicts, missing = read_answer(answer, partial(parse_verdicts, count=count))
@@ -271,7 +274,7 @@ def judge_claims(
 def compare_judges(
     settings: SummaryClaims,
     judged: Sequence[JudgedSummary],
-    documents: Mapping[Place, Document],
+    documents: Mapping[DocumentKey, Document],
     context: AnalysisContext,
     out: Path,
 ) -> dict[str, Any] | None:

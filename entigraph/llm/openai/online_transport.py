@@ -36,7 +36,7 @@ MAX_REJECTED_FIRST = 8  # rejected requests before the first answer
 SECONDS_ALONE = 1.0  # without other requests in flight, after which a rejected first request decides by itself
 FAILURES_BEFORE_PAUSE, PAUSE_S = 3, 30.0  # per address, with several addresses
 SECONDS_BEFORE_NOTICE, SECONDS_BETWEEN_NOTICES = 20.0, 60.0
-MIN_TOKENS_PER_WORD = 0.75  # of a prompt; tokenizers give more than one token per word
+MIN_TOKENS_PER_WORD = 0.75  # in prompts; tokenizers give more than one
 MIN_CONTEXT = 256  # tokens; a server that counts fewer of a long prompt does not count
 PROMPT_CUT = "prompt cut by the server"  # a finish reason
 
