@@ -78,15 +78,11 @@ def main_element(body: Any, pieces: list[str]) -> Any:
     element = body
     while contained:
         shown = {child: squeeze(child) for child in element if child.tag in CONTAINERS}
-        inner = next((child for child in shown if shown[child] == text or contains_all(shown[child], contained)), None)
+        inner = next((child for child in shown if all(piece in shown[child] for piece in contained)), None)
         if inner is None:
             break
-        element, text = inner, shown[inner]
+        element = inner
     return next(element.iterancestors("table"), element) if element.tag in TABLE_PARTS else element
-
-
-def contains_all(text: str, pieces: list[str]) -> bool:
-    return all(piece in text for piece in pieces)
 
 
 def squeeze(element: Any) -> str:

@@ -49,15 +49,11 @@ def choice_confidences(answers: Iterable[Answer]) -> dict[str, float]:
         chosen = choice_set(answer.choice)
         samples = [choice_set(choice) for choice in answer.samples if choice is not None]
         if answer.scores and isinstance(answer.choice, int):
-            confidences[answer.question_id] = softmax(answer.scores)[answer.choice]
+            weights = [exp(score - max(answer.scores)) for score in answer.scores]
+            confidences[answer.question_id] = weights[answer.choice] / sum(weights)
         elif chosen and len(samples) > 1:
             confidences[answer.question_id] = (samples.count(chosen) - 1) / (len(samples) - 1)
     return confidences
-
-
-def softmax(scores: Sequence[float]) -> list[float]:
-    weights = [exp(score - max(scores)) for score in scores]
-    return [weight / sum(weights) for weight in weights]
 
 
 def summarize_bin(number: int, answers: Sequence[Answer], confidences: Mapping[str, float]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -133,8 +133,8 @@ def score_retrieval(answers: Sequence[Answer]) -> dict[str, Any]:
     """
     scores: dict[str, Any] = {"nothing_retrieved": sum(not answer.retrieved for answer in answers)}
     for name in ("article", "evidence"):
-        has_gold = partial(gold_in_prompt, name)
-        known = [answer for answer in answers if getattr(answer, f"{name}_shown") is not None]
+        has_gold = attrgetter(f"{name}_shown")
+        known = [answer for answer in answers if has_gold(answer) is not None]
         with_gold = [answer for answer in known if has_gold(answer)]
         without_gold = [answer for answer in known if not has_gold(answer)]
         recall = mean_with_interval("recall", known, has_gold) if known else {"recall": None, "questions": 0}
@@ -144,7 +144,3 @@ def score_retrieval(answers: Sequence[Answer]) -> dict[str, Any]:
             "accuracy_not_shown": accuracy(without_gold) if without_gold else None,
         }
     return scores
-
-
-def gold_in_prompt(name: str, answer: Answer) -> bool:
-    return bool(getattr(answer, f"{name}_shown"))
