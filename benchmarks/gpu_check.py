@@ -306,7 +306,7 @@ def sampling(folder: Path) -> str:
 
     path, rng = str(folder / "evaluated"), random.Random(2)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer" / "tokenizer.json"))
-    backend = TransformersBackend(path, tokenizer, 256, DEVICE.type, True, None)
+    backend = TransformersBackend(path, tokenizer, 256, DEVICE.type, GPU, None)
 
     def decode(rows: Sequence[Sequence[int]]) -> list[str]:  # one character per id: bytes may be no valid text
         return ["".join(map(chr, row)) for row in rows]
