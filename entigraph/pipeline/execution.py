@@ -264,7 +264,7 @@ def register_baselines(run: Run) -> None:
 def print_baselines(run: Run) -> None:
     """Prints the scores of every baseline."""
     for name, evaluation in run.artifacts.reference_evaluations.items():
-        for task, score in artifact.read_manifest(evaluation.folder)["counts"].items():
+        for task, score in artifact.read_json(evaluation.folder / "scores.json").items():
             print(f"{reference_entry(run, name)['name']}, {task}: {run.tasks[task].summary_line(score)}")
         print(f"scores and answers: {evaluation.folder}")
 
@@ -273,7 +273,7 @@ def print_result(run: Run, was_complete: bool) -> None:
     """Prints the scores of a finished run and the folders of its model and answers."""
     if was_complete:
         print("nothing to do: every stage is complete")
-    scores = artifact.read_manifest(run.artifacts.evaluation.folder)["counts"] if run.tasks else {}
+    scores = artifact.read_json(run.artifacts.evaluation.folder / "scores.json") if run.tasks else {}
     for name, score in scores.items():
         print(f"{name}: {run.tasks[name].summary_line(score)}")
     if run.disclaimer:

@@ -125,9 +125,10 @@ def test_limit_is_deterministic_and_empty_corpus_raises(tmp_path: Path) -> None:
 
 def test_study_compares_losses_before_and_after_training(command_here: Command, tmp_path: Path) -> None:
     tiny = [item for item in TINY if not item.startswith("evaluation.")]
-    first = command_here("run", *tiny, "evaluation=perplexity")
+    first = command_here("run", *tiny, "evaluation=[perplexity,answer_loss]")
     assert first.returncode == 0, first.stderr
-    assert "bits per byte" in first.stdout and not list((tmp_path / "outputs" / "studies").glob("*"))
+    assert "bits per byte over" in first.stdout and "nats per accepted answer" in first.stdout
+    assert not list((tmp_path / "outputs" / "studies").glob("*"))
     (model,) = (tmp_path / "outputs" / "training").glob("*/model")
     result = command_here(
         *(item for item in TINY if not item.startswith("model.")), "run", "model=pretrained",
