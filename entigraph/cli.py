@@ -16,6 +16,7 @@ from uuid import uuid4
 import hydra
 from omegaconf import DictConfig
 
+from entigraph import __version__
 from entigraph.config.composition import compose_config, home
 from entigraph.config.overrides import normalize_overrides
 from entigraph.config.schema import Command, Stage, selected_command
@@ -41,6 +42,8 @@ TOOLS = {  # imported on use
     "export": "entigraph.publish.export_command:export_main",
 }
 
+
+PLUGIN_COMMANDS = {"optuna": "pip install hydra-optuna-sweeper 'optuna<3'"}
 
 register_config()  # at import, because a launcher's worker processes only import this module
 
@@ -181,6 +184,9 @@ def run_command_line() -> int:
             tool: Callable[[Sequence[str]], None] = resolve_name(TOOLS[sys.argv[1]])
             tool(sys.argv[2:])
             return 0
+        if sys.argv[1:] == ["--version"]:
+            print(f"entigraph {__version__}")
+            return 0
         # Processes started from here, such as the ranks of a training run, receive the same arguments.
         sys.argv[1:] = hydra_arguments(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(home() / "conf"), config_name="config")(task)()
@@ -233,7 +239,8 @@ def explain_hydra_error(message: str) -> str | None:
     """Returns Hydra's message about an override, with what to write instead; None for other messages."""
     if plugin := re.search(r"Could not find 'hydra/(sweeper|launcher)/(\w+)'", message):
         kind, name = plugin.groups()
-        return f"hydra/{kind}={name}: not installed (as pip install hydra-{name}-{kind}, if it exists)"
+        command = PLUGIN_COMMANDS.get(name, f"pip install hydra-{name}-{kind}")
+        return f"hydra/{kind}={name}: not installed; {command}"
     overrides = [argument for argument in sys.argv[1:] if "=" in argument and not argument.startswith("-")]
     return explain_composition_error(message, overrides, compose_config)
 

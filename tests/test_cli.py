@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from entigraph import __version__
 from entigraph.cli import hydra_arguments
 from tests.commands import RunningCommand
 from tests.conftest import TINY, Command
@@ -45,6 +46,7 @@ def error_output(result: subprocess.CompletedProcess[str]) -> str:
         ),
         (["augmenter=rephrase", "synthesis.token_budget=null"], "ends by a budget only"),
         (["corpus=quality"], "corpus.path: nothing given"),
+        (["corpus=text_files", f"corpus.path={__file__}"], "test_cli.py is a file; give a folder of documents"),
         (["corpus=quality", "corpus.path=/nowhere"], "/nowhere does not exist"),
         (["model=pretrained"], "model.path: not set"),
         (["model=pretrained", "model.path=./nowhere"], "./nowhere does not exist"),
@@ -63,7 +65,10 @@ def error_output(result: subprocess.CompletedProcess[str]) -> str:
         (["stage=training"], "run the stage that makes it"),
         (["llm.concurency=3"], "llm.concurency: unknown to OfflineWriter"),
         (["trainer.devics=2"], "did you mean devices?"),
-        (["hydra/sweeper=nevergrad", "-m", "seed=0,1"], "hydra/sweeper=nevergrad: not installed"),
+        (
+            ["hydra/sweeper=nevergrad", "-m", "seed=0,1"],
+            "nevergrad: not installed; pip install hydra-nevergrad-sweeper",
+        ),
         (["-m", "optim.lr=interval(0.1,0.2)"], "for sweepers that sample, such as hydra/sweeper=optuna"),
         (["hydra/launcher=ray", "-m", "seed=0,1"], "hydra/launcher=ray: not installed"),
         (["--nonsense"], "--nonsense: unknown option; expected one of --config-dir"),
@@ -82,6 +87,10 @@ def test_invalid_arguments_raise_one_error(
     assert message in error_output(command_here(*arguments))
     left = {path.name for path in tmp_path.rglob("*") if path.is_file() and ".locks" not in path.parts}
     assert left == set()
+
+
+def test_version_is_that_of_the_package(command_here: Command) -> None:
+    assert command_here("--version").stdout == f"entigraph {__version__}\n"
 
 
 def test_error_ends_the_process_with_status_one(command: Command) -> None:

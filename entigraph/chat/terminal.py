@@ -80,6 +80,9 @@ class Terminal:
 
     def print_text(self, argument: str) -> None:
         texts = self.evidence.texts if self.evidence else []
+        if not texts:
+            self.console.print("there is no text to show: /why has shown none")
+            return
         if not argument.isdigit() or not 0 < int(argument) <= len(texts):
             self.console.print(f"/text takes the number of a text of the last /why, 1 to {len(texts)}")
             return

@@ -45,7 +45,7 @@ class Artifacts:
         return question_folder(task, self.corpus, self.questions)
 
     def document_folder(self, task: EvaluationTask) -> Path:
-        return Path(task.corpus) if task.corpus else self.corpus.folder
+        return corpus_folder(task) or self.corpus.folder
 
 
 def compute_artifacts(run: Components) -> Artifacts:
@@ -230,9 +230,12 @@ def question_sources(
 
 
 def question_folder(task: EvaluationTask, corpus: Artifact, questions: Artifact | None) -> Path:
-    if task.corpus:
-        return Path(task.corpus)
-    return questions.folder if questions and task.uses_questions else corpus.folder
+    return corpus_folder(task) or (questions.folder if questions and task.uses_questions else corpus.folder)
+
+
+def corpus_folder(task: EvaluationTask) -> Path | None:
+    """Returns the corpus that the task names, relative to the working directory; None for that of the run."""
+    return Path(task.corpus).expanduser().resolve() if task.corpus else None
 
 
 def identify_sources(run: Components) -> list[list[str]]:

@@ -155,6 +155,8 @@ def replay_problems(run: Components, artifacts: Artifacts) -> list[str]:
     folder = run.replay_folder
     if folder is None or (enclosing_artifact(run.data.replay or "", run.root) and not artifact.is_complete(folder)):
         return []
+    if not folder.exists():
+        return [f"data.replay: {folder} does not exist; set it to a tokens folder, outputs/tokens/NAME"]
     if problems := collect_problems(artifact.read_manifest, folder):
         return [f"data.replay: {problem}" for problem in problems]
     manifest = artifact.read_manifest(folder)

@@ -156,15 +156,11 @@ def total_lines(llm: PricedWriter, low: SynthesisEstimate, high: SynthesisEstima
         f"{least.cached_tokens:,.0f} read from a prefix cache; "
         f"{span(least.completion_tokens, most.completion_tokens)} completion tokens"
     )
-    limit = llm.max_cost_usd
-    stop = f"stopped at llm.max_cost_usd = {limit}" if limit is not None else "no limit (llm.max_cost_usd=null)"
     if llm.price.free:
         yield "  $0.00: a local server or model"
     else:
         cheapest, dearest = dollars(llm.price, least, True), dollars(llm.price, most, False)
-        low_text, high_text = render_dollars(cheapest), render_dollars(dearest)
-        ends = f"{low_text} (prompt prefixes cached) to {high_text} (nothing cached)"
-        yield f"  {high_text if low_text == high_text else ends}; {stop}"
+        yield f"  {dollar_span(cheapest, dearest)}{describe_limit(llm.max_cost_usd, min(cheapest, dearest))}"
     yield f"  time: {render_duration(llm, (least, most), low.seconds_per_request)}"
     if low.unknown_graphs:
         yield (
@@ -176,6 +172,14 @@ def total_lines(llm: PricedWriter, low: SynthesisEstimate, high: SynthesisEstima
             f"  no answer is known yet: assuming {low.tokens_per_request:,.0f} tokens for each, whatever its kind; "
             "entigraph preview measures them"
         )
+
+
+def describe_limit(limit: float | None, cost: float) -> str:
+    if limit is None:
+        return "; no limit (llm.max_cost_usd=null)"
+    if cost > limit:
+        return f", more than llm.max_cost_usd = {limit}: the run will stop there"
+    return f"; stopped at llm.max_cost_usd = {limit}"
 
 
 def sum_documents(estimate: SynthesisEstimate) -> DocumentEstimate:
@@ -206,7 +210,9 @@ def render_duration(
     if not minutes[1]:
         return "unknown before the first answers (llm.requests_per_minute and llm.tokens_per_minute are not set)"
     latency = f"{seconds_per_request:.1f} s per answer so far, " if seconds_per_request else ""
-    return f"{span(minutes[0], minutes[1], 1)} minutes at the stated limits ({latency}{llm.concurrency} at a time)"
+    short = max(minutes) < 1
+    time = f"{span(60 * minutes[0], 60 * minutes[1])} s" if short else f"{span(minutes[0], minutes[1], 1)} minutes"
+    return f"{time} at the stated limits ({latency}{llm.concurrency} at a time)"
 
 
 def shorten(name: str, width: int) -> str:

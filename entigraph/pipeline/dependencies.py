@@ -124,8 +124,15 @@ def missing_inputs(run: Run) -> list[str]:
     steps = all_steps(run)
     planned = {step.artifact.folder for step in steps}
     return [
-        f"{step.artifact.stage}: its input {name}, {folder}, does not exist, and no step of this run makes it"
+        f"{describe_input(run, step, name)}, {folder}, does not exist, and no step of this run makes it"
         for step in steps
         for name, folder in step.artifact.inputs.items()
         if folder not in planned and not artifact.is_complete(folder)
     ]
+
+
+def describe_input(run: Run, step: Step, name: str) -> str:
+    task = name.removeprefix("questions_")
+    if task != name and task in run.tasks and run.tasks[task].corpus:
+        return f"evaluation.{task}.corpus"
+    return f"{step.artifact.stage}: its input {name}"

@@ -87,8 +87,9 @@ def generate(corpus: Path, out: Path, *, settings: GeneratedQuestions, llm: LLM,
     write_lines(out / "rejected.jsonl", rejected)
     reasons = dict(Counter(line["reason"] for line in rejected))
     if not kept:
+        listed = ", ".join(f"{reason}: {count:,}" for reason, count in reasons.items())
         raise DataError(
-            f"questions=generated: no question passed the checks ({reasons or 'none was drafted'}); "
+            f"questions=generated: no question passed the checks ({listed or 'none was drafted'}); "
             f"read {out / 'rejected.jsonl'}"
         )
     write_jsonl(out / "questions.jsonl", [draft.question for draft in kept])

@@ -51,7 +51,7 @@ FORMAT_VERSIONS: Mapping[str, int] = {
     "tokens": 1,
     "training": 3,
     "evaluation": 9,
-    "analysis": 8,
+    "analysis": 9,
 }
 PACKAGES = ("entigraph", "torch", "lightning", "transformers", "tokenizers", "hydra-core", "numpy")
 

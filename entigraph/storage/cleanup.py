@@ -377,7 +377,7 @@ def clean(root: Path, remove: bool, keep_runs: bool = True) -> Iterator[str]:
     if kept:
         runs = ", ".join(sorted({file.stem[:-DIGEST_WIDTH] for file in inventory.unfinished_runs}))
         yield render_total(root, kept, " of unfinished runs kept")
-        yield f"the unfinished runs: {runs}; unfinished=true does not keep them"
+        yield f"the unfinished runs: {runs}; unfinished=true lists these too"
     if not unneeded:
         yield f"nothing to remove: all {len(inventory.artifacts)} artifacts below {root} are needed"
     elif not remove:

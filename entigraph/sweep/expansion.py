@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from itertools import product
 
 from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, OverrideType
 from omegaconf import DictConfig, OmegaConf
@@ -69,7 +70,8 @@ def first_job(config: DictConfig) -> list[str]:
 def parse_overrides(config: DictConfig) -> list[Override]:
     params = config.hydra.sweeper.get("params") or {}
     written = [f"{key}={value}" for key, value in params.items()]
-    return OverridesParser.create().parse_overrides([*written, *config.hydra.overrides.task])
+    loader = GlobalHydra.instance().config_loader()  # for glob(), which selects options of a group
+    return OverridesParser.create(loader).parse_overrides([*written, *config.hydra.overrides.task])
 
 
 def sweep_values(override: Override) -> list[str]:

@@ -302,6 +302,8 @@ def test_answers_are_interpolated_between_measured_costs(tmp_path: Path) -> None
     exact = interpolate(measured, 1.01)
     assert exact is not None and exact.correct == pytest.approx(np.array(small.correct, float))
     assert interpolate(measured, 0.5) is None and interpolate(measured, 8.0) is None
+    largest = interpolate([(1.0, small), (1.0, large)], 1.0)
+    assert largest is not None and largest.correct == pytest.approx(np.array(large.correct, float))
 
 
 # --- the analysis ---

@@ -37,7 +37,18 @@ def test_ask_prints_json(outputs: Path, command: Command, tmp_path: Path) -> Non
 
 
 def test_chat_answers_explains_and_forgets(outputs: Path) -> None:
-    lines = ["/why", "Where did Tobias live?", "/why", "/text 1", "/text 9", "/open", "/nonsense", "/reset", "/exit"]
+    lines = [
+        "/why",
+        "/text 1",
+        "Where did Tobias live?",
+        "/why",
+        "/text 1",
+        "/text 9",
+        "/open",
+        "/nonsense",
+        "/reset",
+        "/exit",
+    ]
     result = subprocess.run(
         [sys.executable, "-m", "entigraph", "chat", RUN, "--root", str(outputs), "--max-tokens", "4", "--with-base"],
         input="\n".join([*lines, "never read"]),
@@ -48,6 +59,7 @@ def test_chat_answers_explains_and_forgets(outputs: Path) -> None:
     assert result.returncode == 0, result.stderr
     for expected in (
         "there is no answer yet",
+        "there is no text to show",
         f"{BASE}: ",
         "training texts: 1, of 4",
         "Tobias lived in Orsk.",

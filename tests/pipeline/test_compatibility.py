@@ -34,7 +34,7 @@ Configured = Callable[..., Run]
             ["questions=generated", "questions.form=short_answer"],
             "questions.form=short_answer does not fit evaluation.closed_book, which is multiple choice",
         ),
-        (["data.replay=/nowhere", "data.replay_rate=0.1"], "data.replay: "),
+        (["data.replay=/nowhere", "data.replay_rate=0.1"], "data.replay: /nowhere does not exist; set it to"),
     ],
 )
 def test_misfits_are_errors(overrides: list[str], message: str, configured: Configured) -> None:

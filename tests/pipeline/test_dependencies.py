@@ -1,6 +1,7 @@
 """`needs`: artifacts of other experiments, with overrides that are checked and never dropped."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from omegaconf import DictConfig
@@ -81,3 +82,10 @@ def test_an_artifact_that_no_step_makes_is_missing(composed: Callable[..., DictC
     folder = run.root / "training" / "gone-00000000"
     run = smoke(composed, f"model.path={folder}/model")
     assert any(f"its input model, {folder}, does not exist" in line for line in missing_inputs(run))
+
+
+def test_a_corpus_of_a_task_is_relative_to_the_working_directory_and_named_if_it_is_missing(
+    composed: Callable[..., DictConfig],
+) -> None:
+    run = load_run(composed("evaluation=perplexity", "evaluation.perplexity.corpus=gone"))
+    assert f"evaluation.perplexity.corpus, {Path.cwd() / 'gone'}, does not exist" in "\n".join(missing_inputs(run))

@@ -252,7 +252,7 @@ def test_offline_writer_does_not_remember_documents() -> None:
 def test_rejected_questions_are_listed_if_none_passes(tmp_path: Path) -> None:
     entries = [entry("closed"), entry("Closed?"), entry("two", wrong=["a", None, "b"]), "text"]
     with pytest.raises(
-        DataError, match=r"no question passed the checks .*'several options are correct': 1.*rejected.jsonl"
+        DataError, match=r"no question passed the checks .*several options are correct: 1.*rejected.jsonl"
     ):
         generate(
             write_corpus(tmp_path / "corpus", "A text."),

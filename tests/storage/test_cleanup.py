@@ -153,7 +153,7 @@ def test_artifacts_of_an_unfinished_run_are_kept_until_it_is_given_up(configured
     assert f"{len(folders)} artifacts of unfinished runs kept below {run.root}" in lines[0]
     listing = "\n".join(cleanup.render_inventory(cleanup.take_inventory(run.root)))
     assert listing.count(f"unfinished run {run.readable_name}") == len(folders) and "1 unfinished" in listing
-    assert f"the unfinished runs: {run.readable_name}; unfinished=true" in lines[1]
+    assert f"the unfinished runs: {run.readable_name}; unfinished=true lists these too" in lines[1]
     assert list(cleanup.clean(run.root, remove=True, keep_runs=False)) and not artifact_names(run.root)
     assert not cleanup.take_inventory(run.root).unfinished_runs
 

@@ -9,6 +9,8 @@ from omegaconf import OmegaConf
 
 from entigraph.sweep.expansion import compose_jobs, expand_jobs, first_job, has_known_jobs
 
+pytestmark = pytest.mark.usefixtures("hydra_app")
+
 
 def sweep(*overrides: str, target: str = "BasicSweeper", **params: str) -> Any:
     sweeper = {"_target_": f"some.module.{target}", "params": params}
@@ -31,6 +33,10 @@ def test_command_line_replaces_configured_values_in_place() -> None:
         ["seed=5", "augmenter=raw"],
         ["seed=5", "augmenter=qa"],
     ]
+
+
+def test_glob_selects_options_of_a_group() -> None:
+    assert expand_jobs(sweep("augmenter=glob(reph*)")) == [["augmenter=rephrase"]]
 
 
 def test_first_job_takes_the_first_value_of_each_key() -> None:

@@ -9,10 +9,11 @@ import pytest
 
 from entigraph.llm.caching import CachedAnswers
 from entigraph.llm.openai.online_writer import OpenAIWriter
+from entigraph.pipeline.cost_estimate import render_duration, sum_documents, total_lines
 from entigraph.storage.schemas import Document
 from entigraph.synthesis.augmenters.entigraph import EntiGraph
 from entigraph.synthesis.augmenters.rephrase import Rephrase
-from entigraph.synthesis.request_estimate import SynthesisEstimate, draw_evenly, estimate
+from entigraph.synthesis.request_estimate import DocumentEstimate, SynthesisEstimate, draw_evenly, estimate
 from tests.conftest import Command
 from tests.mock_llm_server import Config, running
 
@@ -60,6 +61,20 @@ def test_estimate_of_millions_of_triples_is_fast() -> None:
     assert result.total("requests") == pytest.approx(455e6 / 600, rel=0.001) and took < 60 and peak < 100e6
 
 
+@pytest.mark.parametrize(
+    ("limit", "cost"), [(9.0, "$2.00-3.00; stopped at llm.max_cost_usd = 9.0"), (1.0, "$2.00-3.00, more than llm.max")]
+)
+def test_cost_is_ascending_and_compared_with_the_limit(limit: float, cost: str) -> None:
+    price = {"prompt": 1.0, "cached": 0.0, "completion": 4.0}
+    writer = OpenAIWriter(model="m", base_url="https://example.org", prices={"m": price}, max_cost_usd=limit)
+    few, many = (
+        SynthesisEstimate([DocumentEstimate("d", requests=requests, prompt_tokens=tokens)], 600, 3.0, 1, False)
+        for requests, tokens in ((9, 3e6), (8, 2e6))
+    )
+    assert any(line.startswith(f"  {cost}") for line in total_lines(writer, few, many))
+    assert re.match(r"\d+(-\d+)? s at", render_duration(writer, (sum_documents(few), sum_documents(many)), 3.0))
+
+
 def test_cached_answers_are_free_and_correct_the_estimate(command_here: Command, tmp_path: Path) -> None:
     common = [
         "llm=openai",
@@ -80,7 +95,7 @@ def test_cached_answers_are_free_and_correct_the_estimate(command_here: Command,
         large = command_here(*common, "stage=synthesis", "synthesis.token_budget=60000", OPENAI_API_KEY="sk-x")
         assert large.returncode == 0, large.stderr
         request_count = server.stats()["requests"] - asked_before
-    assert "; assuming 10 to 50 entities per list" in before.stdout and "minutes at the stated" in before.stdout
+    assert "; assuming 10 to 50 entities per list" in before.stdout and " s at the stated limits" in before.stdout
     assert "no answer is known yet: assuming 600 tokens for each, whatever its kind; entigraph preview" in before.stdout
     assert "no answer is known" not in planned.stdout
     assert "not known yet" not in planned.stdout and "chronicle-001" in planned.stdout

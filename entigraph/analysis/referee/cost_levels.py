@@ -50,8 +50,11 @@ def interpolated_answers(
 
 
 def interpolate(measured: Sequence[tuple[float, StudyRun]], at: float) -> SeedAnswers | None:
-    """Returns the answers at a cost between two runs on the same questions; None outside the measured costs."""
-    for cost, run in measured:
+    """Returns the answers at a cost between two runs on the same questions; None outside the measured costs.
+
+    Of several runs at that cost, such as budgets that are trained for equally many steps, it is the largest.
+    """
+    for cost, run in sorted(measured, key=lambda pair: -pair[1].budget):
         if 1 / SAME_COST <= cost / at <= SAME_COST:
             return seed_answers(run)
     for (low, smaller), (high, larger) in zip(measured, measured[1:], strict=False):

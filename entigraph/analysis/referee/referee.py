@@ -288,9 +288,10 @@ def build_notes(
         expected = [name for name in names if equal != "dollars" or name not in uncounted]
         missing = [name for name in expected if name not in compared]
         if missing:
+            verb, pronoun = ("is", "its") if len(missing) == 1 else ("are", "their")
             notes.append(
-                f"At equal {COST_UNITS[equal]}, {', '.join(missing)} is not compared: none of its runs reaches this "
-                "cost, or its seeds or questions differ from the others'."
+                f"At equal {COST_UNITS[equal]}, {' and '.join(missing)} {verb} not compared: none of {pronoun} runs "
+                f"reaches this cost, or {pronoun} seeds or questions differ from the others'."
             )
         notes += [f"At {level.at:,.6g} {COST_UNITS[equal]}, {note}." for level in levels for note in level.notes]
     if len({run.seed for run in runs}) == 1:

@@ -60,7 +60,9 @@ class TextFiles:
         Files of other kinds are no sources: a picture beside the documents does not change the corpus.
         """
         folder = self.folder
-        files = find_files(folder, DOCUMENTS)[0] if folder.is_dir() else []
+        if not folder.is_dir():
+            raise ConfigError(f"corpus.path: {folder} is a file; give {EXPECTED}")
+        files = find_files(folder, DOCUMENTS)[0]
         if not files:
             raise ConfigError(f"corpus.path: {folder} contains no document; give {EXPECTED}")
         document_conversion.converter_versions(files)
