@@ -242,7 +242,16 @@ def explain_hydra_error(message: str) -> str | None:
         command = PLUGIN_COMMANDS.get(name, f"pip install hydra-{name}-{kind}")
         return f"hydra/{kind}={name}: not installed; {command}"
     overrides = [argument for argument in sys.argv[1:] if "=" in argument and not argument.startswith("-")]
-    return explain_composition_error(message, overrides, compose_config)
+    return explain_composition_error(message, overrides, lambda others: compose_config(others, config_dir(sys.argv)))
+
+
+def config_dir(arguments: Sequence[str]) -> str | None:
+    """Returns the value of Hydra's --config-dir."""
+    for word, following in zip(arguments, [*arguments[1:], None], strict=True):
+        name, given, value = word.partition("=")
+        if name in ("--config-dir", "-cd"):
+            return value if given else following
+    return None
 
 
 def user_error_message(error: BaseException) -> str | None:

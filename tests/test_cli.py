@@ -271,6 +271,24 @@ def test_experiment_in_config_dir(command_here: Command, tmp_path: Path) -> None
         assert result.returncode == 0 and "to do" in result.stdout, result.stderr
 
 
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        (
+            "augmenter.temperature",
+            "augmenter.temperature: Rephrase takes it, but the chosen option does not set it; write ",
+        ),
+        ("augmenter.temprature", "augmenter.temprature: unknown to Rephrase; did you mean temperature?"),
+    ],
+)
+def test_key_of_an_option_in_config_dir(key: str, message: str, command_here: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "own" / "augmenter"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text("_target_: entigraph.synthesis.augmenters.rephrase.Rephrase\n")
+    result = command_here("plan", f"--config-dir={tmp_path}/own", "augmenter=mine", f"{key}=1")
+    assert result.returncode == 1 and result.stderr.startswith(f"error: {message}"), result.stderr
+
+
 @pytest.mark.parametrize("name", ["base/smoke", "base/fictional_reader", "open_book/fictional", "summaries/fictional"])
 def test_experiment_extends_one_in_a_folder(name: str, command_here: Command, tmp_path: Path) -> None:
     folder = tmp_path / "own" / "experiments"

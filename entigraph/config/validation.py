@@ -154,16 +154,16 @@ def suggest_key(key: str, config: DictConfig | None) -> str:
     """Returns a line about a key that a composed config does not have, with the closest names at that level."""
     node: Any = config
     known: list[str] = [field.name for field in fields(Root)]
-    parent = ""
+    owner = parent = ""
     for name in key.split("."):
         if name not in known:
             return f"{key}: unknown{f' to {parent}' if parent else ''}; {did_you_mean(name, known)}"
-        parent = name
+        owner, parent = parent, name
         node = node.get(name) if isinstance(node, DictConfig) and not OmegaConf.is_missing(node, name) else None
         if isinstance(node, DictConfig) and node.get("_target_"):
             parent = str(node["_target_"]).rpartition(".")[2]
         known = known_keys(node)
-    return f"{key}: unknown"
+    return f"{key}: {owner} takes it, but the chosen option does not set it; write +{key}=VALUE"
 
 
 def known_keys(node: Any) -> list[str]:

@@ -35,6 +35,8 @@ def run(corpus: CorpusReader, out: Path) -> dict[str, Any]:
     questions = cleaner.questions()
     write_jsonl(out / QUESTIONS, questions)
     counts |= list_unstated(questions, out / DOCUMENTS, out, getattr(corpus, "questions", None))
+    if without := counts["documents"] - len({question.document_id for question in questions}) if questions else 0:
+        counts["documents_without_questions"] = without
     return {**counts, "questions": len(questions), **content.counts, **write_loss_files(content, cleaner, out)}
 
 

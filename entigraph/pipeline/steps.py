@@ -283,7 +283,8 @@ def source_losses(run: Run) -> list[DataLoss]:
     if run.artifacts.questions:
         questions = artifact.read_manifest(run.artifacts.questions.folder)["counts"]
         return losses + questions_stage.data_losses(questions, counts["documents"])
-    return [*losses, unstated_loss(counts)]
+    without = DataLoss("documents have no question", counts.get("documents_without_questions", 0), counts["documents"])
+    return [*losses, without, unstated_loss(counts)]
 
 
 def synthesis_losses(run: Run, trained: bool = False) -> list[DataLoss]:

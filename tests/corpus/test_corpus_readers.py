@@ -58,9 +58,11 @@ def test_text_files_with_questions(tmp_path: Path) -> None:
     (folder / "picture.png").write_bytes(b"\x89PNG")
     line = {"document": "deep/b.txt", "question": "How many?", "choices": ["one", "two"], "answer": 1, "group": "count"}
     (tmp_path / "q.jsonl").write_text(json.dumps(line) + "\n\n")
-    content = TextFiles(path=str(folder), questions=str(tmp_path / "q.jsonl")).read()
+    reader = TextFiles(path=str(folder), questions=str(tmp_path / "q.jsonl"))
+    content = reader.read()
     assert [(d.id, d.title) for d in content.documents] == [("a_first-note.md", "a first note"), ("deep/b.txt", "b")]
     assert content.questions[0].answer == 1 and content.questions[0].group == "count"
+    assert stage.run(reader, made(tmp_path / "out"))["documents_without_questions"] == 1
 
 
 def test_json_lines_name_the_invalid_line(tmp_path: Path) -> None:
