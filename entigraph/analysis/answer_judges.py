@@ -55,9 +55,7 @@ class AnswerJudges(LabeledAnalysis):
         return dict.fromkeys(self.judges, usage)
 
     def inputs(self, context: AnalysisContext) -> Mapping[str, Path]:
-        if not context.runs:
-            raise DataError(f"{context.study}: no finished run; run the study first")
-        return run_folders(context.runs, "evaluation", "baseline")
+        return run_folders(context.required_runs, "evaluation", "baseline")
 
     def run(self, context: AnalysisContext, out: Path) -> list[str]:
         """Writes answer_judges.json, all verdicts (verdicts.csv), and the sample for a person to label."""

@@ -8,7 +8,7 @@ An analysis reads finished artifacts and writes figures and their numbers into o
         name: ClassVar[str] = "tokens_per_run"
 
         def inputs(self, context: AnalysisContext) -> Mapping[str, Path]:
-            return run_folders(context.runs, "tokens")
+            return run_folders(context.required_runs, "tokens")
 
         def run(self, context: AnalysisContext, out: Path) -> list[str]:
             counts = {run.name: run.synthetic_tokens for run in context.runs}
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from entigraph.analysis.study_runs import StudyRun, finished_runs
+from entigraph.errors import DataError
 from entigraph.runtime.progress import Progress, SilentProgress
 from entigraph.storage.artifact import MANIFEST, Artifact, build_artifact, is_complete, read_manifest
 from entigraph.storage.fingerprints import digest
@@ -50,6 +51,13 @@ class AnalysisContext:
     def runs(self) -> list[StudyRun]:
         """The study's finished runs, sorted by name; empty if there is none."""
         return self.finished[0]
+
+    @property
+    def required_runs(self) -> list[StudyRun]:
+        """The same, for an analysis that needs one. Raises DataError if there is none."""
+        if not self.runs:
+            raise DataError(f"{self.study} has no finished run; run the study first (entigraph run)")
+        return self.runs
 
     @property
     def excluded_runs(self) -> list[str]:

@@ -104,8 +104,7 @@ def explain_override_error(
         return f"{group}={option}: no such option; {did_you_mean(option, known)}" if known else None
     if (match := UNKNOWN_GROUP.match(message)) and (options := options_with_group(*match.groups())):
         group, nested = match.groups()
-        choices = ", ".join(f"{group}={option}" for option in options)
-        return f"{group}/{nested}: not available for this {group}; choose one of {choices}"
+        return f"{group}/{nested}: not available for this {group}; {choose_option(options)}"
     if match := UNKNOWN_KEY.match(message):
         key = match[1]
         others = [override for override in overrides if override.partition("=")[0].lstrip("+~") != key]
@@ -141,13 +140,25 @@ def group_options(group: str, folders: Sequence[str]) -> list[str]:
 
 
 def options_with_group(group: str, nested: str) -> list[str]:
-    """Returns the built-in options of a group with a nested group, such as the models with an adapter."""
+    """Returns the built-in options of a group with a nested group, such as `model=llama3_8b` with an adapter."""
     files = sorted((home() / "conf" / group).glob("*.yaml"))
     defaults = {file.stem: list(OmegaConf.select(OmegaConf.load(file), "defaults", default=[])) for file in files}
     direct = [
         name for name, entries in defaults.items() if any(nested in entry for entry in entries if entry not in defaults)
     ]
-    return [name for name, entries in defaults.items() if name in direct or any(entry in direct for entry in entries)]
+    names = [name for name, entries in defaults.items() if name in direct or any(entry in direct for entry in entries)]
+    return [f"{group}={name}" for name in names]
+
+
+def options_with_key(key: str) -> list[str]:
+    """Returns the built-in options of a group that have a key, such as llm=openai for `llm.model`."""
+    group, _, name = key.partition(".")
+    files = sorted((home() / "conf" / group).glob("*.yaml")) if name else []
+    return [f"{group}={file.stem}" for file in files if name in OmegaConf.load(file)]
+
+
+def choose_option(options: Sequence[str]) -> str:
+    return f"choose {'one of ' * (len(options) > 1)}{', '.join(options)}" if options else ""
 
 
 def suggest_key(key: str, config: DictConfig | None) -> str:
@@ -157,7 +168,8 @@ def suggest_key(key: str, config: DictConfig | None) -> str:
     owner = parent = ""
     for name in key.split("."):
         if name not in known:
-            return f"{key}: unknown{f' to {parent}' if parent else ''}; {did_you_mean(name, known)}"
+            hint = choose_option(options_with_key(key)) or did_you_mean(name, known)
+            return f"{key}: unknown{f' to {parent}' if parent else ''}; {hint}"
         owner, parent = parent, name
         node = node.get(name) if isinstance(node, DictConfig) and not OmegaConf.is_missing(node, name) else None
         if isinstance(node, DictConfig) and node.get("_target_"):

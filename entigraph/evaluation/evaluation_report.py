@@ -19,7 +19,7 @@ from entigraph.evaluation.entity_mentions import AnswerMentions, QuestionKey, Tr
 from entigraph.evaluation.scoring import INTERVAL
 from entigraph.reporting.html import write_page
 from entigraph.storage.artifact import read_json
-from entigraph.storage.data_losses import render_losses
+from entigraph.storage.data_losses import count_of, render_losses
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Answer, Document, Question, choice_set
 from entigraph.text.normalization import truncate
@@ -281,7 +281,7 @@ def retrieval_rows(name: str, scores: Mapping[str, Any]) -> Iterator[ScoreRow]:
 
 def mapping_row(label: str, score: Mapping[str, Any], key: str = "accuracy") -> ScoreRow:
     """Returns the row of a score that is a mapping."""
-    return ScoreRow(label, score[key], score[INTERVAL], f"{score['questions']:,} questions")
+    return ScoreRow(label, score[key], score[INTERVAL], count_of(score["questions"], "question"))
 
 
 def flat_row(key: str, label: str, scores: Mapping[str, Any], count: str, unit: str) -> ScoreRow:

@@ -10,6 +10,7 @@ from entigraph.llm.cost import render_dollars
 from entigraph.llm.response_cache import response_cache_path
 from entigraph.pipeline.run import Run
 from entigraph.runtime.progress import Progress
+from entigraph.storage.data_losses import count_of
 from entigraph.synthesis.base import render_document
 from entigraph.synthesis.leakage import quoted_questions
 from entigraph.synthesis.sample_texts import SampleText, write_samples
@@ -45,7 +46,7 @@ def render_preview(run: Run, progress: Progress) -> Iterator[str]:
             yield from render_sample(sample, sample_tokens)
     rate = dollars / tokens * 1e6 if tokens else 0.0
     price = f"; at this rate {render_dollars(rate)} per million text tokens" if rate else ""
-    yield f"{texts} texts, {tokens:,.0f} tokens, {render_dollars(dollars)}{price}"
+    yield f"{count_of(texts, 'text')}, {tokens:,.0f} tokens, {render_dollars(dollars)}{price}"
     if run.disclaimer:
         yield f"note: {run.disclaimer}"
 

@@ -148,9 +148,8 @@ def summary_lines(counts: Mapping[str, Any], documents: int, token_budget: int |
     lines = []
     if counts["requests"]:
         cost = f", {render_dollars(counts['dollars'])}" if counts["dollars"] else ""
-        lines.append(
-            f"  {counts['texts']:,} texts of {counts['tokens']:,} tokens, {counts['requests']:,} requests{cost}"
-        )
+        texts = count_of(counts["texts"], "text")
+        lines.append(f"  {texts} of {counts['tokens']:,} tokens, {count_of(counts['requests'], 'request')}{cost}")
     if len(counts["tokens_by_augmenter"]) > 1:
         lines.append(f"  tokens by augmenter: {render_mixture(counts['tokens_by_augmenter'])}")
     if counts["answer_notes"]:

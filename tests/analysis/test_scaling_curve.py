@@ -86,6 +86,7 @@ def test_curve_and_report_of_a_moved_study(smoke: Path, tmp_path: Path) -> None:
     page = (study / "report.html").read_text()
     addresses = {*re.findall(r"(?:src|href)=[\"']?(https?:[^\"' >]+)", page)}
     assert not addresses, "the page loads nothing"
+    assert "exact resume yes" in page and "resumed from" not in page
     for part in (
         "Simulated at small scale",
         "no independent evidence",

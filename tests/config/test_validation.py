@@ -29,6 +29,7 @@ Compose = Callable[..., DictConfig]
         ("augmenter.layuot=x", "augmenter.layuot: unknown to EntiGraph; did you mean layout?"),
         ("evaluation.closed_book.limt=3", "evaluation.closed_book.limt: unknown to ClosedBook; did you mean limit"),
         ("synthesis.token_bugdet=3", "synthesis.token_bugdet: unknown to synthesis; did you mean token_budget?"),
+        ("llm.poll_interval_s=9", "llm.poll_interval_s: unknown to OpenAIWriter; choose llm=openai_batch"),
         ("stage=trainin", "stage: invalid value 'trainin'; did you mean training?"),
         (
             "synthesis.near_duplicates=x",

@@ -146,7 +146,7 @@ def test_two_tasks_on_one_page(tmp_path: Path) -> None:
     tables = [[row.text_content() for row in table.iter("tr")] for table in page.tree.iter("table")]
     for label in ("accuracy", "over all questions", "over questions with a valid sample", "majority vote", "pass@1"):
         assert any(row.startswith(label) for row in tables[0]), label
-    assert any("questions with a valid sample" in row and row.endswith("1 questions") for row in tables[0])
+    assert any("questions with a valid sample" in row and row.endswith("1 question") for row in tables[0])
     assert tables[1][1].startswith("accuracy1.000")
 
 

@@ -83,8 +83,9 @@ def test_analysis_outside_the_study_publishes_no_curve(run: Run, capsys: pytest.
     assert not run.logger.published and len(run.logger.begun) == 1  # type: ignore[attr-defined]
 
 
-def test_study_without_runs_raises_one_error(configured: Configured) -> None:
-    run = replace(configured(*TINY, "study.name=empty"), logger=RecordingLogger())
+@pytest.mark.parametrize("analysis", ["scaling_curve", "grid"])
+def test_study_without_runs_raises_one_error(analysis: str, configured: Configured) -> None:
+    run = replace(configured(*TINY, "study.name=empty", f"analysis={analysis}"), logger=RecordingLogger())
     with pytest.raises(EntigraphError, match="no finished run"):
         analyze(run)
     assert not list(run.root.rglob("curve.*"))

@@ -33,7 +33,7 @@ class Grid:
     name: ClassVar[str] = "grid"
 
     def inputs(self, context: AnalysisContext) -> Mapping[str, Path]:
-        return run_folders(context.runs)
+        return run_folders(context.required_runs)
 
     def run(self, context: AnalysisContext, out: Path) -> list[str]:
         """Writes grid.json, .csv, .md, .png and .svg. Raises DataError if no setting varies."""

@@ -26,7 +26,7 @@ from entigraph.analysis.study_runs import (
     summarize_references,
 )
 from entigraph.config.fields import check_minimums, check_shares
-from entigraph.errors import ConfigError, DataError
+from entigraph.errors import ConfigError
 from entigraph.reporting.disclaimers import PIPELINE_CHECK, is_fictional, is_pipeline_check
 from entigraph.reporting.figures import FIGURE_FORMATS
 from entigraph.storage.artifact import read_json, write_json
@@ -72,10 +72,9 @@ class ScalingCurve:
             raise ConfigError(f"analysis.fit_from_tokens must be below fit_to_tokens, which is {high:,}, got {low:,}")
 
     def inputs(self, context: AnalysisContext) -> Mapping[str, Path]:
-        if not context.runs:
-            raise DataError(f"{context.study} has no finished run; run the study first (entigraph run)")
+        runs = context.required_runs
         references = {folder.name: folder for _, folder in finished_references(context.study, context.root)}
-        return run_folders(context.runs, "training", "evaluation", "baseline") | references
+        return run_folders(runs, "training", "evaluation", "baseline") | references
 
     def run(self, context: AnalysisContext, out: Path) -> list[str]:
         from entigraph.analysis.document_bootstrap import Resampling

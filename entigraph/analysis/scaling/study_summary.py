@@ -10,6 +10,7 @@ from entigraph.llm.cost import render_dollars
 from entigraph.reporting.disclaimers import is_pipeline_check
 from entigraph.reporting.figures import abbreviate
 from entigraph.storage.artifact import read_manifest
+from entigraph.storage.data_losses import count_of
 
 NORMAL_QUANTILE = 1.96  # two-sided, 95%
 
@@ -80,7 +81,7 @@ def describe_texts(runs: Sequence[StudyRun]) -> str:
     tokens = sum(manifest["counts"].get("tokens", 0) for manifest in manifests)
     writers = " and ".join(list_writers(runs)) or "(no writer)"
     return (
-        f"{documents} documents{several}, {runs[0].score['questions']:,} questions; "
+        f"{documents} documents{several}, {count_of(runs[0].score['questions'], 'question')}; "
         f"{abbreviate(float(f'{tokens:.3g}'))} synthetic tokens by {writers}, "
         f"{describe_cost([manifest['counts'].get('dollars') for manifest in manifests])}."
     )

@@ -58,9 +58,7 @@ class Coverage:
         check_minimums(self, "analysis.", window=1, draws=1, texts=1)
 
     def inputs(self, context: AnalysisContext) -> Mapping[str, Path]:
-        if not context.runs:
-            raise DataError("analysis=coverage: the study has no finished run; run the study first (entigraph run)")
-        return run_folders(context.runs)
+        return run_folders(context.required_runs)
 
     def run(self, context: AnalysisContext, out: Path) -> list[str]:
         """Writes coverage.json, .png and .svg."""
