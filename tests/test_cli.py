@@ -36,7 +36,7 @@ def error_output(result: subprocess.CompletedProcess[str]) -> str:
         (["plan", "run"], "give one command, got plan and run"),
         (["experiments=smoky"], "smoke"),
         (["synthesis.token_budgett=5"], "token_budgett"),
-        (["data.context_length=long"], "data.context_length: Value 'long'"),
+        (["data.context_length=long"], "data.context_length must be an integer, got 'long'"),
         (["+data.contxt_length=64"], "data.contxt_length: unknown to DataConfig; did you mean context_length"),
         (["data.replay_rate=1.5"], "data.replay_rate must be at least 0 and below 1, got 1.5"),
         (["data.replay_rate=0.1"], "set data.replay"),

@@ -29,6 +29,8 @@ UNKNOWN_KEY = re.compile(r"Could not override '([\w.@/]+)'")
 UNKNOWN_GROUP = re.compile(r"Could not override '(\w+)/(\w+)'")
 INVALID_VALUE = re.compile(r"(.+)\n(?:.*\n)*?\s*full_key: (\S+)")
 INVALID_CHOICE = re.compile(r"Invalid value '(.*)', expected one of \[(.+)\]")
+INVALID_TYPE = re.compile(r"(\S+): Value (.*) (?:of type '\w+' could not be converted to|is not a valid) (\w+)")
+EXPECTED_TYPES = {"Integer": "an integer", "Float": "a number", "Boolean": "true or false", "bool": "true or false"}
 AMBIGUOUS = re.compile(r"^Ambiguous value for argument '(.+)'$", re.MULTILINE)
 UNKNOWN_OPTION = re.compile(r"Could not (?:find|load) '([^'/]+/[^']+)'")
 CONFIG_FOLDER = re.compile(r"path=file://(.+)$", re.MULTILINE)
@@ -123,7 +125,15 @@ def explain_value(key: str, problem: str) -> str:
     if match := INVALID_CHOICE.fullmatch(problem):
         value, choices = match.groups()
         return f"{key}: invalid value {value!r}; {did_you_mean(value, choices.split(', '))}"
-    return f"{key}: {problem}"
+    return explain_type(f"{key}: {problem}")
+
+
+def explain_type(line: str) -> str:
+    """Returns a line, in which OmegaConf says that a value has the wrong type, as all other checks of values say it."""
+    match = INVALID_TYPE.match(line)
+    if not match or match[3] not in EXPECTED_TYPES:
+        return line
+    return f"{match[1]} must be {EXPECTED_TYPES[match[3]]}, got {match[2]}"
 
 
 def split_option(path: str, overrides: Sequence[str]) -> tuple[str, str]:
@@ -191,7 +201,8 @@ def known_keys(node: Any) -> list[str]:
 
 def raise_if_problems(problems: Sequence[str]) -> None:
     if problems:
-        raise ConfigError("\n".join([HEADING, *(f"{BULLET}{line}" for line in dict.fromkeys(problems))]))
+        lines = dict.fromkeys(map(explain_type, problems))
+        raise ConfigError("\n".join([HEADING, *(f"{BULLET}{line}" for line in lines)]))
 
 
 def listed_problems(error: ConfigError) -> list[str]:

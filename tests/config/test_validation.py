@@ -35,7 +35,7 @@ Compose = Callable[..., DictConfig]
             "synthesis.near_duplicates=x",
             "synthesis.near_duplicates: invalid value 'x'; expected one of ignore, report, remove",
         ),
-        ("seed=x", "seed: Value 'x' of type 'str' could not be converted to Integer"),
+        ("seed=x", "seed must be an integer, got 'x'"),
         ("augmentor=entigraph", "augmentor: unknown; did you mean augmenter?"),
         ("corpus=?", "options of corpus: conversations, fictional, fictional_background, fictional_conversations, fin"),
         (
