@@ -1,7 +1,9 @@
 """Metrics and tasks that users define outside the package."""
 
+import importlib
 import json
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -114,6 +116,8 @@ def test_editing_a_metric_changes_the_evaluation_folder(
     first = folder(override)
     assert folder() != first == folder(override)
     file.write_text("def rate(answers):\n    return 0.25\n")
+    assert folder(override) == first  # this process still runs the code that it imported
+    importlib.reload(sys.modules["edited_metric"])
     assert folder(override) != first
 
 

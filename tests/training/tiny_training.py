@@ -1,4 +1,4 @@
-"""A training run of a tiny model, as test_training.py and test_resume.py start it."""
+"""A training run of a tiny model, as test_training.py and test_exact_resume.py start it."""
 
 import json
 import sys
