@@ -14,6 +14,7 @@ from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError, DataError
 from entigraph.evaluation.base import ScoredSequence, TaskInputs, sample_documents
 from entigraph.evaluation.tasks.base import EvaluationTask, TaskContext
+from entigraph.storage.data_losses import count_of
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, DocumentLoss
 
@@ -115,7 +116,7 @@ class Perplexity(EvaluationTask):
     def describe(self, scores: Mapping[str, Any]) -> str:
         return (
             f"{scores['nats_per_token']:.4f} nats per token, {scores['bits_per_byte']:.4f} bits per byte over "
-            f"{scores['tokens']:,} tokens of {scores['documents']:,} documents"
+            f"{count_of(scores['tokens'], 'token')} of {count_of(scores['documents'], 'document')}"
         )
 
 

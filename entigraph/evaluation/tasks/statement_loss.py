@@ -9,7 +9,7 @@ from entigraph.config.fields import runtime_field
 from entigraph.errors import DataError
 from entigraph.evaluation.base import TaskInputs
 from entigraph.evaluation.tasks.base import EvaluationTask, TaskContext
-from entigraph.storage.data_losses import DataLoss
+from entigraph.storage.data_losses import DataLoss, count_of
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, ScoredStatement
 from entigraph.text.writing_systems import split_statements
@@ -88,4 +88,4 @@ class StatementLoss(EvaluationTask):
         return (DataLoss("statements exceed the model's context (left out)", scores["overflowed"], total),)
 
     def describe(self, scores: Mapping[str, Any]) -> str:
-        return f"{scores['bits_per_byte']:.3f} bits per byte over {scores['statements']:,} statements"
+        return f"{scores['bits_per_byte']:.3f} bits per byte over {count_of(scores['statements'], 'statement')}"
