@@ -19,6 +19,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -473,7 +474,9 @@ def sharded(folder: Path) -> float:
             optimizer.step()
             optimizer.zero_grad()
         weights = {name: parameter.detach() for name, parameter in net.named_parameters()}
-        async_save(weights, checkpoint_id=folder / "sharded", process_group=group).result()
+        saving = async_save(weights, checkpoint_id=folder / "sharded", process_group=group)
+        assert isinstance(saving, Future)
+        saving.result()
         gathered = gather_weights(net)
         assert gathered and all(value.device.type == "cpu" for value in gathered.values())
         return (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()

@@ -175,7 +175,7 @@ def write_texts(
     graphs = {document.id: entities(document) for document in documents}
     tasks = list(islice(augmenter.tasks(documents, graphs, 0), 100))
     with tempfile.TemporaryDirectory() as folder, options.connect(Path(folder) / "cache") as llm:
-        outcomes = run_exchanges(llm, tasks, augmenter.write, attempt=0, on_answer=lambda usage: None)
+        outcomes = run_exchanges(llm, tasks, augmenter.write, attempt=0, on_answer=lambda *_: None)
         return [(outcome.subject.document, text) for outcome in outcomes for text in outcome.result or ()]
 
 
