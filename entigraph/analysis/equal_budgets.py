@@ -36,37 +36,37 @@ def comparable_level(at: float, answers: Answers, all_measured: bool = False) ->
     Of the possible sets of seeds, it uses the one with the most degrees of freedom, (methods - 1)(seeds - 1), and of
     several the one with the most methods. `all_measured`: a method without answers has no run, which is noted too.
     """
-    asked = {
+    available = {
         name: {(seed, answer.questions_key) for seed, answer in by_seed.items()} for name, by_seed in answers.items()
     }
-    candidates = [one & other for one in asked.values() for other in asked.values() if one & other]
+    candidates = [first & second for first in available.values() for second in available.values() if first & second]
     if not candidates:
         return CostLevel(at, {})
 
     def size(candidate: set[tuple[int, int]]) -> tuple[int, int, int]:
-        methods = sum(candidate <= others for others in asked.values())
+        methods = sum(candidate <= others for others in available.values())
         return (methods - 1) * (len(candidate) - 1), methods, len(candidate)
 
     blocks = max(candidates, key=size)
     seeds = sorted(seed for seed, _ in blocks)
     compared = {
-        name: {seed: by_seed[seed] for seed in seeds} for name, by_seed in answers.items() if blocks <= asked[name]
+        name: {seed: by_seed[seed] for seed in seeds} for name, by_seed in answers.items() if blocks <= available[name]
     }
-    return CostLevel(at, compared, describe_left_out(asked, blocks, all_measured))
+    return CostLevel(at, compared, describe_left_out(available, blocks, all_measured))
 
 
 def describe_left_out(
-    asked: Mapping[str, set[tuple[int, int]]], blocks: set[tuple[int, int]], all_measured: bool
+    available: Mapping[str, set[tuple[int, int]]], blocks: set[tuple[int, int]], all_measured: bool
 ) -> list[str]:
     """Returns a note for each method that lacks some seeds, and one for the seeds that are not used."""
     notes = []
-    for name, others in asked.items():
+    for name, others in available.items():
         if others and not blocks <= others:
             notes.append(f"{name} is left out: it has no run on the same questions of {name_seeds(blocks - others)}")
         elif not others and all_measured:
             notes.append(f"{name} is left out: it has no run")
-    for block in sorted(set().union(*asked.values()) - blocks):
-        names = [name for name, others in asked.items() if block in others and blocks <= others]
+    for block in sorted(set().union(*available.values()) - blocks):
+        names = [name for name, others in available.items() if block in others and blocks <= others]
         if names:
             notes.append(f"{name_seeds([block])} is used for no method: only some have it ({', '.join(names)})")
     return notes

@@ -67,7 +67,7 @@ def test_good_texts_pass_and_limits_are_shares() -> None:
 
 @pytest.mark.parametrize("prefix", ["In the context of {citation}: ", "{title}: ", 'In the paper "{title}": '])
 def test_name_of_the_document_is_no_quotation(prefix: str) -> None:
-    """Writers are told to name it; the question after the name is a quotation all the same."""
+    """The prompts require the name of the document; the question that follows it still counts as a quotation."""
     document = Document(
         id="d",
         title="The Keeper of the Lamp of Orsk and the Sea",

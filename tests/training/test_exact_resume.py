@@ -189,14 +189,14 @@ def test_sigterm_saves_and_the_same_command_resumes(tokens: Path, tokenizer: Pat
 
 def test_sigterm_before_the_first_step_interrupts(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
     """Where a cluster takes the machine back while a large model is being loaded."""
-    told: list[int] = []
+    amounts: list[int] = []
 
     class Loading(SilentProgress):
         @contextmanager
         def bar(self, label: str, total: int | None = None, unit: str = "") -> Iterator[Advance]:
             def advance(amount: int, note: str = "", *, resumed: bool = False) -> None:
-                told.append(amount)
-                if len(told) == 1:  # what earlier runs did, told before the first step
+                amounts.append(amount)
+                if len(amounts) == 1:  # the tokens of earlier runs, reported before the first step
                     os.kill(os.getpid(), signal.SIGTERM)
 
             yield advance
