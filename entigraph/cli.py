@@ -184,7 +184,7 @@ def run_command_line() -> int:
             tool: Callable[[Sequence[str]], None] = resolve_name(TOOLS[sys.argv[1]])
             tool(sys.argv[2:])
             return 0
-        if sys.argv[1:] == ["--version"]:
+        if "--version" in sys.argv[1:]:
             print(f"entigraph {__version__}")
             return 0
         # Processes started from here, such as the ranks of a training run, receive the same arguments.

@@ -91,6 +91,7 @@ def test_invalid_arguments_raise_one_error(
 
 def test_version_is_that_of_the_package(command_here: Command) -> None:
     assert command_here("--version").stdout == f"entigraph {__version__}\n"
+    assert command_here("plan", "--version").stdout == f"entigraph {__version__}\n"
 
 
 def test_error_ends_the_process_with_status_one(command: Command) -> None:

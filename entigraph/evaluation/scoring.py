@@ -27,7 +27,7 @@ def score_likelihoods(answers: Sequence[Answer]) -> dict[str, Any]:
         **accuracy(answers),
         **with_interval("accuracy_norm", answers, lambda answer: bool(answer.correct_norm)),
         **chance_and_overflow(answers),
-        "groups": {group: accuracy(members) for group, members in group_answers(answers).items()},
+        "groups": score_groups(answers),
     }
 
 
@@ -57,7 +57,7 @@ def score_samples(answers: Sequence[Answer], parsed_only: bool = False) -> dict[
         "pass_at": {str(n): accuracy(answers, partial(pass_at, n=n)) for n in sample_counts(answers)},
         **score_multiple_answers(answers),
         **chance_and_overflow(answers),
-        "groups": {group: accuracy(members) for group, members in group_answers(scored).items()},
+        "groups": score_groups(scored),
     }
 
 
@@ -89,7 +89,15 @@ def score_free_form(answers: Sequence[Answer], judge: str | None) -> dict[str, A
         "unfinished": dict(sum((Counter(answer.unparsed) for answer in answers), Counter())),
         "chance": 0.0,
         "overflowed": sum(answer.overflowed for answer in answers),
-        "groups": {group: accuracy(members) for group, members in group_answers(answers).items()},
+        "groups": score_groups(answers),
+    }
+
+
+def score_groups(answers: Sequence[Answer]) -> dict[str, dict[str, Any]]:
+    """Returns the accuracy over each kind of question, with its chance level."""
+    return {
+        group: {**accuracy(members), "chance": mean([chance(answer) for answer in members])}
+        for group, members in group_answers(answers).items()
     }
 
 
@@ -148,8 +156,10 @@ def option_accuracy(answer: Answer) -> float:
 
 
 def chance(answer: Answer) -> float:
-    """Returns the accuracy of choosing an option, or a nonempty set of options, uniformly at random."""
+    """Returns the accuracy of choosing an option, or a nonempty set of options, at random; 0 without options."""
     options = len(answer.choices)
+    if not options:
+        return 0.0
     return 1 / (2**options - 1) if isinstance(answer.answer, list) else 1 / options
 
 

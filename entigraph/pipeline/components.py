@@ -72,7 +72,12 @@ class Components:
     def notes(self) -> list[str]:
         """What the user should know before the run starts."""
         small = self.writer_is_slow and not self.corpus.fictional and (self.model_parameters or inf) < TINY_PARAMETERS
-        return [*self.skipped_task_notes, *([TEST_MODEL] if small else [])]
+        unused = "data.replay is not read with data.replay_rate=0; 0.1 replays a tenth"
+        return [
+            *self.skipped_task_notes,
+            *([TEST_MODEL] if small else []),
+            *([unused] if self.data.replay and not self.data.replay_rate else []),
+        ]
 
     @property
     def skipped_task_notes(self) -> list[str]:

@@ -125,7 +125,7 @@ def headline(run: Run, counts: Mapping[str, Any]) -> dict[str, Any]:
         "label": run.disclaimer,
         **{f"{task}/{name}": score[name] for task, score in counts.items() for name in names if name in score},
         **{
-            f"{task}/data_losses/{description}": loss["count"]
+            f"{task}/data_losses/{description.replace(' ', '_')}": loss["count"]
             for task, score in counts.items()
             for description, loss in score.get("data_losses", {}).items()
         },

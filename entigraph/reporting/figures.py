@@ -177,5 +177,5 @@ def add_grid(axes: Axes, which: Literal["x", "y", "both"]) -> None:
 def abbreviate(count: float) -> str:
     for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if count >= size:
-            return f"{count / size:g}{unit}"
+            return f"{count / size:.4g}{unit}"
     return f"{count:g}"

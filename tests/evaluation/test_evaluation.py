@@ -81,6 +81,7 @@ def test_stage_writes_answers_and_scores(tiny_model: Path, tmp_path: Path) -> No
     assert len(answers) == scores["all"]["questions"] == 12 and scores["some"]["questions"] == 5
     assert scores["all"]["accuracy"] == sum(answer.correct for answer in answers) / 12
     assert {*scores["all"]["groups"]} == {"even", "odd"} and scores["all"]["chance"] == 0.25
+    assert scores["all"]["groups"]["even"]["chance"] == 0.25
     assert all(len(answer.scores) == 4 for answer in answers)
 
 

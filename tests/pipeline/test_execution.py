@@ -228,6 +228,11 @@ def test_plan_with_a_real_writer_says_that_the_default_model_is_for_tests(config
         assert not any(TEST_MODEL in line for line in render_plan(configured(*corpus, *other)))
 
 
+def test_plan_notes_replay_tokens_that_are_not_read(configured: Configured, tmp_path: Path) -> None:
+    assert any("data.replay is not read" in note for note in configured(f"data.replay={tmp_path}", "logger=none").notes)
+    assert not configured("logger=none").notes
+
+
 def test_plan_counts_the_documents_of_a_finished_corpus(
     configured: Configured, notes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -107,7 +107,8 @@ def draw_small_panel(axes: Axes, curve: Curve, name: str) -> None:
 
 def draw_reference_lines(axes: Axes, curve: Curve, name: str | None = None) -> None:
     """Draws chance, the other models and the base model: on all questions, or on those of one panel."""
-    axes.axhline(curve["chance"], color=GRAY, linestyle=":", linewidth=1, label=CHANCE_LABEL, zorder=1)
+    chance = curve["chance_by_group"].get(name, curve["chance"])
+    axes.axhline(chance, color=GRAY, linestyle=":", linewidth=1, label=CHANCE_LABEL, zorder=1)
     for index, model in enumerate(curve.get("baselines", ())):
         value = model["accuracy"] if name is None else model["groups"].get(name)
         if value is not None:

@@ -111,6 +111,7 @@ def build_curve(context: AnalysisContext, settings: ScalingCurve) -> dict[str, A
     """Returns the content of curve.json.
 
     `points`: one per augmenter and budget, means over seeds (see CurvePoint). `runs`: the single runs.
+    `chance`, `chance_by_group`: the chance level, of all questions and by kind of question.
     `base`, `baselines`: the base model and other models on the same questions. `data_losses`: what the runs leave out.
     `fits`: the log-linear fit of each augmenter. `forecasts`: its best form, with bands and past forecasts.
     `comparisons`: differences between augmenters. `losses`: perplexity before and after. `label`, `notes`: disclaimers
@@ -125,6 +126,7 @@ def build_curve(context: AnalysisContext, settings: ScalingCurve) -> dict[str, A
     runs, resampling = context.runs, Resampling(settings.confidence, settings.resamples)
     fitted_runs = [] if is_pipeline_check(figure_note(runs)) else runs
     forecasts = build_forecasts(fitted_runs, resampling, settings.forecast_to, settings.targets)
+    groups = runs[0].score["groups"]
     base, references = summarize_base_model(runs), summarize_references(context.study, context.root, runs[0].task)
     reference_losses = reference_loss_lines(base, references)
     return {
@@ -134,6 +136,7 @@ def build_curve(context: AnalysisContext, settings: ScalingCurve) -> dict[str, A
         "base": base,
         "baselines": references,
         "chance": runs[0].score["chance"],
+        "chance_by_group": {name: group["chance"] for name, group in groups.items() if "chance" in group},
         "data_losses": study_losses(runs),
         "footer": "\n".join(filter(None, (figure_footer(runs), *reference_losses))),
         "losses": measure_loss_changes(runs),
