@@ -149,6 +149,7 @@ def compose(overrides: Sequence[str] = (), *, config_dir: str | Path | None = No
 def plan(config: DictConfig) -> Plan:
     """Returns what running the configuration would do and cost. Raises ConfigError listing every problem."""
     with hydra_initialized():
+        dependencies.LOADED.clear()  # files may have changed since the last call
         run = load_run(config)
         states = {step.artifact.folder: artifact_state(step.artifact) for step in dependencies.all_steps(run)}
         return Plan(states, "\n".join(render_plan(run)))
@@ -161,6 +162,7 @@ def run(config: DictConfig) -> Result:
     """
     with hydra_initialized():
         use_expandable_segments()
+        dependencies.LOADED.clear()
         prepared = load_run(config)
         execution.run_pipeline(prepared, TerminalProgress())
         return load_result(prepared)

@@ -101,9 +101,10 @@ def check_launcher() -> None:
         raise ConfigError("launcher: a cluster launcher runs the jobs of a sweep, and this is a single run; add -m")
 
 
+RERUN = "--experimental-rerun"
 HYDRA_OPTIONS_WITH_VALUE = (
     ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p")
-    + ("--cfg", "-c", "--info", "-i", "--experimental-rerun")
+    + ("--cfg", "-c", "--info", "-i", RERUN)
 )  # fmt: skip
 HYDRA_OPTIONS = HYDRA_OPTIONS_WITH_VALUE + (
     ("--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun", "-m")
@@ -137,12 +138,17 @@ def hydra_arguments(arguments: Sequence[str]) -> list[str]:
 
 
 def check_option(word: str) -> None:
-    """Raises ConfigError for an option that does not exist. As in argparse, a long name may be shortened, and a value
-    may follow a short one directly.
+    """Raises ConfigError for an option that does not exist. As in argparse, a long name may be shortened (except to
+    --experiment, which is a mistyped override), and a value may follow a short one directly.
     """
     name = word.partition("=")[0]
+    if name in ("--config-name", "-cn", "--config-path", "-cp"):
+        raise ConfigError(
+            f"{name}: not supported, because every job and every needed experiment extends conf/config.yaml; write "
+            "FOLDER/experiments/NAME.yaml and give --config-dir FOLDER experiments=NAME"
+        )
     matches = (lambda option: option.startswith(name)) if name.startswith("--") else name.startswith
-    if not any(matches(option) for option in HYDRA_OPTIONS):
+    if name.startswith("--experiment") and name != RERUN or not any(map(matches, HYDRA_OPTIONS)):
         names = [option for option in (*HYDRA_OPTIONS, "--why") if option.startswith("--")]
         raise ConfigError(f"{word}: unknown option; {did_you_mean(name, names)}")
 

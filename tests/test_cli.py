@@ -14,6 +14,7 @@ import pytest
 
 from entigraph import __version__
 from entigraph.cli import hydra_arguments
+from entigraph.errors import ConfigError
 from tests.commands import RunningCommand
 from tests.conftest import TINY, Command
 from tests.polling import wait_for
@@ -334,6 +335,12 @@ def test_plan_ends_with_the_command_that_executes_it(command_here: Command, tmp_
     assert result.returncode == 0, result.stderr
     last = result.stdout.splitlines()[-1]
     assert shlex.split(last.removeprefix("to execute the unfinished stages: ")) == ["entigraph", "run", *arguments]
+
+
+@pytest.mark.parametrize("option", ["--experiment=smoke", "--config-name=mine", "-cn"])
+def test_options_that_would_do_something_else_are_errors(option: str) -> None:
+    with pytest.raises(ConfigError, match=option.partition("=")[0]):
+        hydra_arguments([option])
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hydra
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
@@ -111,3 +112,10 @@ def test_study_points_are_a_data_frame(smoke: Path) -> None:
 def test_folder_without_curve_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="no curve.json"):
         entigraph.Study.open(os.fspath(tmp_path))
+
+
+def test_compose_inside_another_hydra_program_leaves_it_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("lr: 1\n")
+    with hydra.initialize_config_dir(str(tmp_path), version_base="1.3"):
+        assert "augmenter" in entigraph.compose(["experiments=smoke"])
+        assert hydra.compose("config") == {"lr": 1}

@@ -21,13 +21,25 @@ def home() -> Path:
 def hydra_initialized() -> Iterator[None]:
     """Initializes Hydra for the body, unless a caller has, and leaves no global state behind.
 
-    Needed around everything that reads a configuration, because its resolvers compose other configurations.
+    Needed around everything that reads a configuration, because its resolvers compose other configurations. Another
+    program's Hydra, inside which this one is called, is set aside and restored.
     """
-    if GlobalHydra.instance().is_initialized():
+    instance = GlobalHydra.instance()
+    if instance.is_initialized() and composes_ours(instance):
         yield
         return
-    with hydra.initialize_config_dir(str(home() / "conf"), job_name="entigraph", version_base="1.3"):
-        yield
+    outer = instance.hydra
+    instance.clear()
+    try:
+        with hydra.initialize_config_dir(str(home() / "conf"), job_name="entigraph", version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = outer  # Hydra may have replaced the instance
+
+
+def composes_ours(instance: GlobalHydra) -> bool:
+    paths = [item.path for item in instance.config_loader().get_search_path().get_path()]
+    return f"file://{home() / 'conf'}" in paths
 
 
 def compose_config(overrides: Sequence[str], config_dir: str | Path | None = None) -> DictConfig:

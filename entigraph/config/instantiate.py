@@ -26,6 +26,7 @@ from entigraph.config.suggestions import did_you_mean
 from entigraph.errors import ConfigError, EntigraphError, error_chain
 
 HYDRA_KEYS = frozenset({"_target_", "_partial_", "_args_", "_recursive_", "_convert_"})
+INDIRECT_TARGETS = [f"hydra.utils.get_{kind}" for kind in ("class", "method", "static_method", "object")]
 OWN_PACKAGE = "entigraph."
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -217,6 +218,8 @@ def resolve_target(path: Any) -> Callable[..., Any]:
     """Returns the class or function at an import path. Raises ConfigError where there is none."""
     if not isinstance(path, str):
         raise ConfigError(f"must be the import path of a class or function, got {path!r}")
+    if path in INDIRECT_TARGETS:
+        raise ConfigError(f"must name what it gets, got {path}; write its path as _target_, with _partial_: true")
     try:
         target = get_object(path)
     except Exception as error:  # importing a user's module may raise anything

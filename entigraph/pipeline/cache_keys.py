@@ -22,6 +22,7 @@ from entigraph.training.component_nodes import content_nodes
 from entigraph.training.starting_models import compared_model, difference_of
 
 Key = dict[str, Any]
+MEASURING = ("val_check_interval", "limit_val_batches", "log_every_n_steps")  # trainer arguments
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,10 +87,9 @@ def corpus_artifact(run: Components) -> Artifact:
 def tokenizer_artifact(run: Components) -> Artifact:
     """A Hub ID stands for itself; a tokenizer trained below `paths.root` for the artifact that it lies in."""
     path = getattr(run.tokenizer, "path", "")
-    sources = [path]
     if enclosing_artifact(path, run.root):
         sources = [identify_path(path, run.root)]
-    elif path:
+    else:
         sources = [identify_path(source, run.root) for source in run.tokenizer.sources()] or [path]
     return Artifact(run.root, "tokenizer", run.tokenizer.name, {**run.keys["tokenizer"], "sources": sources}, {})
 
@@ -165,8 +165,11 @@ def training_artifact(run: Components, tokens: Artifact, tokenizer: Artifact) ->
 
 def training_keys(run: Components) -> dict[str, Key]:
     """Returns the keys of the training's components: ours, and callbacks and a module of other packages."""
-    names = {"data", "optim", "scheduler", "trainer", *content_nodes(run.config)}
-    return {name: key for name, key in run.keys.items() if name in names}
+    nodes = content_nodes(run.config)
+    keys = {name: key for name, key in run.keys.items() if name in {"data", "optim", "scheduler", "trainer", *nodes}}
+    if any(name.startswith("callbacks.") for name in nodes):  # which may act on what is measured
+        keys["trainer"] = {**keys["trainer"], **{name: getattr(run.trainer, name) for name in MEASURING}}
+    return keys
 
 
 def evaluation_artifact(run: Components, training: Artifact, sources: Mapping[str, Path]) -> Artifact:

@@ -14,6 +14,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,12 +38,15 @@ class Source(NamedTuple):
 SOURCES: dict[str, Source] = {}  # by module name
 
 
-def identify_code(target: Callable[..., Any]) -> dict[str, str]:
+def identify_code(target: Callable[..., Any], path: str = "") -> dict[str, str]:
     """Returns digests of source files and versions of distributions by module name; empty for EntiGraph's own code.
 
-    Of a class, the base classes count too. Raises ConfigError where a class has neither a source file nor a `version`.
+    Of a class, the base classes count too. `path` is the import path of the target: its module counts even if it made
+    the target by calling something of another module. Raises ConfigError where a class has neither a source file nor a
+    `version`.
     """
-    identity: dict[str, str] = {}
+    module = module_of(path)
+    identity: dict[str, str] = identify_module(target, module) if module and is_tracked(module) else {}
     for definition in definitions(target):
         module = definition.__module__
         if is_tracked(module) and module not in identity:
@@ -53,12 +57,22 @@ def identify_code(target: Callable[..., Any]) -> dict[str, str]:
 def definitions(target: Callable[..., Any]) -> Iterator[Any]:
     """Yields the function of a target, or its class and base classes; of a class method, those of its class."""
     target = inspect.unwrap(target)
+    while isinstance(target, partial):
+        target = inspect.unwrap(target.func)
     owner = getattr(target, "__self__", None)
     if not isinstance(target, type) and hasattr(target, "__module__"):
         yield target
     for kind in (target, owner, type(target)):
         if isinstance(kind, type):
             yield from kind.__mro__
+
+
+def module_of(path: str) -> str | None:
+    """Returns the imported module that an import path begins with; None for what a script or a notebook defines."""
+    parts = path.split(".")
+    names = (".".join(parts[:count]) for count in range(len(parts), 0, -1))
+    module = next((name for name in names if name in sys.modules), None)
+    return None if module == "__main__" else module
 
 
 def is_tracked(module: str) -> bool:
@@ -72,12 +86,13 @@ def identify_module(definition: Any, module: str) -> dict[str, str]:
         if file and is_installed(Path(file)):
             return identify_distribution(module)
         version = getattr(definition, "version", None)
+        name = f"{module}.{getattr(definition, '__qualname__', type(definition).__qualname__)}"
         if version is None:
             raise ConfigError(
-                f"{module}.{definition.__qualname__} has no source file, so changes to it cannot be seen; "
+                f"{name} has no source file, so changes to it cannot be seen; "
                 "give it an attribute `version` and change that with the code"
             )
-        return {f"{module}.{definition.__qualname__}": str(version)}
+        return {name: str(version)}
     if is_installed(Path(file)):
         return identify_distribution(module)
     return {name: read_source(name, path).digest for name, path in imported_sources(module, Path(file)).items()}

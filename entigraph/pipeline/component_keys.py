@@ -29,7 +29,7 @@ def component_key(node: DictConfig, component: Any = None) -> dict[str, Any]:
     for name, value in arguments.items():
         if affects_content(target, name):
             key[name] = plain_value(value, getattr(component, name, None))
-    if code := identify_code(target):
+    if code := identify_code(target, node["_target_"]):
         key["code"] = code
     extra = getattr(component, "cache_key", None)
     if isinstance(extra, Mapping):

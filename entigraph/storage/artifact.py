@@ -417,15 +417,21 @@ def identify_path(path: str | Path, root: Path) -> str:
     path by a fingerprint of its content, and any other name (a model on the Hugging Face Hub) by itself.
     """
     if enclosing_artifact(path, root) is not None:
-        return str(Path(path).relative_to(root))
+        return str(absolute_path(path).relative_to(root))
     local = Path(path).expanduser()
     return fingerprint(local) if local.exists() else str(path)
 
 
+def absolute_path(path: str | Path) -> Path:
+    """Returns an existing local path as an absolute one, and any other name (a model on the Hub) unchanged."""
+    local = Path(path).expanduser()
+    return Path(path) if local.is_absolute() or not local.exists() else Path(os.path.abspath(local))
+
+
 def enclosing_artifact(path: str | Path, root: Path) -> Path | None:
     """Returns the artifact folder that contains a path, complete or not; None if the path is not in an artifact."""
-    path = Path(path)
-    if not path.is_absolute() or not path.is_relative_to(root):
+    path = absolute_path(path)
+    if not path.is_relative_to(root):
         return None
     parts = path.relative_to(root).parts
     if len(parts) < 2 or parts[0] not in FORMAT_VERSIONS or not re.fullmatch(r".+-[0-9a-f]{8}", parts[1]):

@@ -201,6 +201,9 @@ class PromptAugmenter(Augmenter):
         return {f"prompts, {name}.txt": self.prompt(name) for name in self.required_prompts} if self.prompts else {}
 
     def prompt(self, name: str) -> str:
+        """Returns a prompt. Raises ConfigError for one that `prompt_names` lacks: it would not be in the cache key."""
+        if name not in self.required_prompts:
+            raise ConfigError(f"{type(self).__name__} reads the prompt {name}; add it to prompt_names")
         folder = Path(self.prompts).expanduser() if self.prompts else find_prompt_folder(type(self), name)
         return read_prompt(folder, name)
 

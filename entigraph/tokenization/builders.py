@@ -18,6 +18,12 @@ from entigraph.tokenization.base import END_OF_TEXT, Separators, built_in_templa
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as FastTokenizer
 
+TOKENIZER_FILES = (  # whatever transformers reads a tokenizer from
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model", "added_tokens.json"),
+    *("vocab.json", "merges.txt", "vocab.txt", "spiece.model", "sentencepiece.bpe.model", "tekken.json"),
+    *("chat_template.jinja", "chat_template.json", "additional_chat_templates"),
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedTokenizer:
@@ -88,10 +94,10 @@ class PretrainedTokenizer:
             return []  # a Hub ID, which identifies itself
         if folder.suffix == ".gguf":
             return [folder]
-        names = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model")
-        if folder.is_file() or not any((folder / name).exists() for name in names):
+        files = [] if folder.is_file() else [folder / name for name in TOKENIZER_FILES if (folder / name).exists()]
+        if not files:
             raise ConfigError(f"tokenizer.path: {folder} contains no tokenizer; expected a folder with tokenizer.json")
-        return [folder / name for name in names if (folder / name).exists()]
+        return files
 
     def build(self, out: Path) -> dict[str, Any]:
         tokenizer = load_fast_tokenizer(self.path, "tokenizer.path")

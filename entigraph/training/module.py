@@ -176,12 +176,12 @@ class CausalLMModule(L.LightningModule):
             gradients = optimizer.gradients()
         else:
             gradients = [parameter.grad for parameter in self.net.parameters() if parameter.grad is not None]
-        if gradient_clip_algorithm == "value" and gradient_clip_val is not None:
+        if gradient_clip_algorithm == "value" and gradient_clip_val:
             self.grad_norm = clip_norm(gradients, float("inf"))
             torch._foreach_clamp_min_(gradients, -gradient_clip_val)
             torch._foreach_clamp_max_(gradients, gradient_clip_val)
             return
-        max_norm = float("inf") if gradient_clip_val is None else gradient_clip_val
+        max_norm = gradient_clip_val or float("inf")  # as in Lightning, 0 disables clipping
         if isinstance(optimizer, SplitBF16AdamW):
             self.grad_norm = clip_norm(gradients, max_norm)
             return

@@ -92,7 +92,7 @@ class TrainerSettings:
     activation_checkpointing: str = runtime_field("none")
     compile: str = runtime_field("none")
     attention: str = runtime_field("auto")
-    gradient_dtype: str = runtime_field("float32")
+    gradient_dtype: str = runtime_field("float32")  # fitted to the device, as the two above: it only rounds
     checkpoint_every_n_steps: int = runtime_field(500)
     async_checkpoints: bool | None = runtime_field(None)
     threads: int | None = runtime_field(1)
@@ -132,6 +132,10 @@ class TrainerSettings:
             for key in POSITIVE
             if getattr(self, key) is not None and getattr(self, key) < 1
         ]
+        if self.gradient_clip_val is not None and self.gradient_clip_val < 0:
+            problems.append(
+                f"trainer.gradient_clip_val must be at least 0 (0 or null: no clipping), got {self.gradient_clip_val}"
+            )
         size = self.micro_batch_size
         if size not in (None, AUTO) and not (isinstance(size, int) and size >= 1):
             problems.append(f"trainer.micro_batch_size must be at least 1, auto or null, got {size!r}")

@@ -11,13 +11,16 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from entigraph.config.instantiate import build_component
+from entigraph.config.instantiate import build_component, resolve_target
 from entigraph.errors import ArtifactError, ConfigError
 from entigraph.pipeline.code_identity import check_code_unchanged, identify_code, imported_sources
 from entigraph.pipeline.component_keys import component_key
 from entigraph.pipeline.loading import load_run
 from entigraph.pipeline.run import Run
+from entigraph.storage.artifact import enclosing_artifact, identify_path
 from entigraph.synthesis.augmenters.entigraph import EntiGraph
+from entigraph.synthesis.augmenters.rephrase import Rephrase
+from entigraph.tokenization.builders import PretrainedTokenizer
 
 URL = "http://localhost:1"
 AUGMENTER = """
@@ -188,3 +191,66 @@ def test_extra_cache_key_of_a_component_does_not_replace_an_argument(user_packag
     )
     key = key_of("mine.reader.Reader", path="a.txt")
     assert (key["path"], key["cache_key.path"], key["rows"]) == ("a.txt", "digest of the content", 3)
+
+
+MAKERS = """
+    def make(p):
+        return lambda answers: p
+
+    def f(answers, p=1):
+        return p
+"""
+CALLABLES = """
+    from functools import partial
+    from mine_tools import Poly
+    from .power import f, make
+    closure = make(1)
+    instance = Poly()
+    part = partial(f, p=1)
+"""
+
+
+@pytest.mark.parametrize("name", ["closure", "instance", "part"])
+def test_the_module_that_a_target_names_counts(name: str, user_package: Path) -> None:
+    """Even if the target is an object that code of another module makes."""
+    write(user_package / "power.py", MAKERS)
+    write(user_package / "metrics.py", CALLABLES)
+    write(user_package.parent / "mine_tools.py", "class Poly:\n    def __call__(self, answers): ...\n")
+    target = resolve_target(f"mine.metrics.{name}")
+    identity = identify_code(target, f"mine.metrics.{name}")
+    assert {"mine.metrics", "mine.power", "mine_tools"} <= identity.keys()
+    sys.modules.pop("mine_tools")
+
+
+def test_a_target_that_gets_another_one_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="must name what it gets, got hydra.utils.get_method"):
+        resolve_target("hydra.utils.get_method")
+
+
+def test_prompts_outside_the_cache_key_are_not_read() -> None:
+    with pytest.raises(ConfigError, match="Rephrase reads the prompt pairs; add it to prompt_names"):
+        Rephrase().prompt("pairs")
+
+
+@pytest.mark.parametrize("argument", ["val_check_interval=2", "limit_val_batches=3", "log_every_n_steps=7"])
+def test_what_a_callback_may_act_on_is_in_the_key(argument: str, configured: Callable[..., Run]) -> None:
+    stop = "+callbacks.stop={_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: val_loss}"
+    changed, plain = f"trainer.{argument}", ["data.validation_fraction=0.1"]
+    assert configured(*plain).artifacts.training.key == configured(*plain, changed).artifacts.training.key
+    assert configured(*plain, stop).artifacts.training.key != configured(*plain, stop, changed).artifacts.training.key
+
+
+def test_a_local_model_is_the_same_by_any_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "outputs" / "training" / "x-01234567" / "model"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for path in (folder, "outputs/training/x-01234567/model", "./outputs/training/x-01234567/model"):
+        assert enclosing_artifact(path, tmp_path / "outputs") == folder.parent
+        assert identify_path(path, tmp_path / "outputs") == "training/x-01234567/model"
+    assert enclosing_artifact("org/model", tmp_path / "outputs") is None
+
+
+@pytest.mark.parametrize("name", ["chat_template.jinja", "merges.txt", "vocab.json"])
+def test_every_file_of_a_tokenizer_is_a_source(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("{}")
+    assert PretrainedTokenizer(path=str(tmp_path)).sources() == [tmp_path / name]

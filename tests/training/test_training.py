@@ -15,6 +15,7 @@ from entigraph.errors import ConfigError
 from entigraph.tokenization.builders import PretrainedTokenizer
 from entigraph.training.model_checks import NonFiniteLossError
 from entigraph.training.module import CausalLMModule
+from entigraph.training.trainer import TrainerSettings
 
 sys.path.insert(0, str(Path(__file__).parent))
 from component_nodes import TINY_MODEL, pretrained  # noqa: E402
@@ -119,6 +120,19 @@ def test_global_settings_of_torch_are_those_before_training(tokens: Path, tokeni
     torch.backends.cuda.enable_cudnn_sdp(False)  # as an evaluation does
     train(tokens, tokenizer, tmp_path / "out", trainer={"max_steps": 1, "deterministic": True})
     assert torch.backends.cuda.cudnn_sdp_enabled() and not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize("algorithm", ["norm", "value"])
+def test_a_clip_value_of_zero_disables_clipping(algorithm: str, tokens: Path, tokenizer: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    for name, value in (("zero", 0), ("null", None)):
+        trainer = {"max_steps": 2, "gradient_clip_val": value, "gradient_clip_algorithm": algorithm}
+        train(tokens, tokenizer, tmp_path / name, trainer=trainer)
+    zero, null = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("zero", "null"))
+    assert all(torch.equal(zero[name], null[name]) for name in null)
+    with pytest.raises(ConfigError, match="trainer.gradient_clip_val must be at least 0"):
+        TrainerSettings(gradient_clip_val=-1)
 
 
 def test_model_card_describes_the_training(tokens: Path, tokenizer: Path, tmp_path: Path) -> None:

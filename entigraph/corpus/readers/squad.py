@@ -43,10 +43,9 @@ class Squad(BenchmarkReader):
             if text not in documents:
                 if self.documents is not None and len(documents) == self.documents:
                     continue
-                numbers[title] += 1
-                documents[text] = Document(
-                    id=f"squad-{NOT_IN_IDS.sub('_', title)}-{numbers[title]}", title=title, text=text
-                )
+                name = NOT_IN_IDS.sub("_", title)  # which two titles may share
+                numbers[name] += 1
+                documents[text] = Document(id=f"squad-{name}-{numbers[name]}", title=title, text=text)
             document = documents[text]
             for number, raw in enumerate(list_field(passage, "questions", location, EXPECTED), 1):
                 index = len(content.questions)

@@ -26,7 +26,7 @@ from entigraph.llm.openai.server_address import Retry, ServerAddress
 from entigraph.llm.openai.unanswered import UnansweredRequests
 from entigraph.llm.replies import ErrorKind, ReplyError, classify_error
 from entigraph.llm.response_cache import ResponseCache
-from entigraph.text.writing_systems import CHARACTERS_PER_TOKEN
+from entigraph.text.writing_systems import CHARACTERS_PER_TOKEN, count_words
 
 DOCUMENT_PREFIX_CHARACTERS = 4_000  # sufficient to identify a request's document
 FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.5, 30.0
@@ -349,4 +349,4 @@ def is_prompt_cut(usage: Usage, prompt: str) -> bool:
     """
     if usage.cached_tokens or not MIN_CONTEXT <= usage.prompt_tokens < len(prompt) / CHARACTERS_PER_TOKEN:
         return False
-    return usage.prompt_tokens < MIN_TOKENS_PER_WORD * len(prompt.split())
+    return usage.prompt_tokens < MIN_TOKENS_PER_WORD * count_words(prompt)
