@@ -9,6 +9,8 @@ from operator import add
 from pathlib import Path
 from typing import Any, Protocol
 
+from entigraph.text.normalization import is_blank
+
 Notify = Callable[[str], None]  # prints a line for the user
 STOP, LENGTH, MULTIPLE_CHOICES = "stop", "length", "several"  # several: `text` is JSON of (text, finish_reason) pairs
 ANSWERED = (STOP, LENGTH, MULTIPLE_CHOICES)
@@ -98,7 +100,7 @@ class Completion:
     def is_answer(self) -> bool:
         """Whether the model answered. Refusals, rejections and empty replies are never cached."""
         choices = json.loads(self.text) if self.finish_reason == MULTIPLE_CHOICES else [(self.text, self.finish_reason)]
-        return any(reason in (STOP, LENGTH) and text.strip() for text, reason in choices)
+        return any(reason in (STOP, LENGTH) and not is_blank(text) for text, reason in choices)
 
 
 class LLM(Protocol):

@@ -16,7 +16,8 @@ from entigraph.llm.base import CONTENT_FILTER, LENGTH, MULTIPLE_CHOICES, REFUSAL
 from entigraph.llm.cost import Price
 from entigraph.llm.reasoning import separate_reasoning
 from entigraph.storage.jsonl import parse_json
-from entigraph.text.normalization import SURROGATE
+from entigraph.text.end_markers import remove_end_markers
+from entigraph.text.normalization import SURROGATE, normalize_text
 from entigraph.text.writing_systems import CHARACTERS_PER_TOKEN
 
 FINISH_REASONS: Mapping[str, str] = {
@@ -45,7 +46,8 @@ INTERRUPTED = (
 )
 REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_text", "thoughts", "reasoning_details")
 REASONING_PARTS = ("thinking", "reasoning", "reasoning.text", "reasoning.summary", "redacted_thinking", "thought")
-WITH_REASONING, SURROGATES_REPLACED = "with reasoning", "with invalid characters, replaced"
+WITH_REASONING, WITH_END_MARKERS = "with reasoning", "with end markers, removed"
+SURROGATES_REPLACED, NORMALIZED = "with invalid characters, replaced", "with invisible characters, normalized"
 MAX_COUNT = 10**12  # tokens
 
 TOO_LONG = re.compile(
@@ -230,8 +232,7 @@ def parse_completion(
     parsed = [parse_choice(choice, finish_reasons) for choice in choices]
     reasoning = "\n\n".join(filter(None, (choice.reasoning for choice in parsed)))
     usage = parse_usage(response.get("usage"), price, reasoning)
-    if any(choice.replaced for choice in parsed):
-        notes += (SURROGATES_REPLACED,)
+    notes += tuple(dict.fromkeys(note for choice in parsed for note in choice.notes))
     if reasoning or usage.reasoning_tokens:
         notes += (WITH_REASONING,)
     text, reason = parsed[0].text, parsed[0].finish_reason
@@ -254,7 +255,7 @@ class ParsedChoice:
     text: str
     finish_reason: str
     reasoning: str = ""
-    replaced: bool = False  # whether the reply had lone surrogates
+    notes: tuple[str, ...] = ()
 
 
 def parse_choice(choice: Any, finish_reasons: Mapping[str, str]) -> ParsedChoice:
@@ -281,11 +282,13 @@ def parse_choice(choice: Any, finish_reasons: Mapping[str, str]) -> ParsedChoice
 
 
 def clean_choice(text: str, reason: str, reasoning: str = "") -> ParsedChoice:
-    """Replaces lone surrogates, which cannot be stored, by U+FFFD."""
-    if text.isascii() and reasoning.isascii():
-        return ParsedChoice(text, reason, reasoning)
-    clean = SURROGATE.sub("\ufffd", text)
-    return ParsedChoice(clean, reason, SURROGATE.sub("\ufffd", reasoning), replaced=clean != text)
+    """Replaces lone surrogates, which cannot be stored, with U+FFFD, and removes what no reader of the answer sees."""
+    stored = text if text.isascii() else SURROGATE.sub("\ufffd", text)
+    answer = remove_end_markers(stored)
+    clean = normalize_text(answer)
+    changes = {SURROGATES_REPLACED: stored != text, WITH_END_MARKERS: answer != stored, NORMALIZED: clean != answer}
+    notes = tuple(note for note, changed in changes.items() if changed)
+    return ParsedChoice(clean, reason, SURROGATE.sub("\ufffd", reasoning), notes)
 
 
 def split_parts(content: Any) -> Iterator[tuple[str, str]]:

@@ -9,15 +9,16 @@ from itertools import chain
 from typing import Generic, TypeVar
 
 from entigraph.llm.base import LENGTH, LLM, STOP, Completion, Request, json_hash
+from entigraph.llm.replies import WITH_END_MARKERS
 from entigraph.synthesis.base import BadAnswer, Steps
 from entigraph.text.end_markers import remove_end_markers
+from entigraph.text.normalization import is_blank
 from entigraph.text.refusals import REFUSAL_AS_TEXT, find_refusal
 
 Subject = TypeVar("Subject")
 Result = TypeVar("Result")
 OPEN_EXCHANGES = 1_000  # maximum in memory; each holds a request with the text of a document
 RETRY_SAMPLES = 1_000_000  # added to the sample number of a request for each retry
-WITH_END_MARKERS = "with end markers, removed"
 
 
 @dataclass
@@ -128,7 +129,9 @@ def send_requests(
 
 
 def clean_answer(completion: Completion) -> Completion:
-    """Returns an answer without the end markers of a chat template, and with a note if there were any."""
+    """Returns an answer without the end markers of a chat template, and with a note if there were any. Writers remove
+    them from new answers; those of local engines and of older caches may have some.
+    """
     text = remove_end_markers(completion.text)
     if text == completion.text:
         return completion
@@ -159,7 +162,7 @@ def answer_problem(completion: Completion, use_truncated: bool, detect_refusals:
     """Returns why the steps do not receive an answer; None if they do."""
     if completion.finish_reason != STOP and not (use_truncated and completion.finish_reason == LENGTH):
         return f"finish_reason {completion.finish_reason}"
-    if not completion.text.strip():
+    if is_blank(completion.text):
         return "an empty answer"
     return REFUSAL_AS_TEXT if detect_refusals and find_refusal(completion.text) else None
 

@@ -46,6 +46,12 @@ def test_squad_passages_with_accepted_answers(tmp_path: Path) -> None:
     assert len(list(limited.documents)) == 1 and limited.questions[0].text == "When was it lit?"
 
 
+def test_squad_titles_that_differ_only_in_signs_are_two_documents(tmp_path: Path) -> None:
+    passages = [{**PASSAGE, "title": title, "context": f"About {title}."} for title in ("AC/DC", "AC DC", "???")]
+    content = Squad(path=str(write_json(tmp_path / "squad.json", passages))).read()
+    assert [document.id for document in content.documents] == ["squad-AC_DC-1", "squad-AC_DC-2", "squad-_-1"]
+
+
 def test_squad_as_released(tmp_path: Path) -> None:
     answers = [{"text": "1901", "answer_start": 29}, {"text": "1901", "answer_start": 29}]
     questions = [{"question": "When?", "id": "1", "answers": answers}, {"question": "Who?", "id": "2", "answers": []}]

@@ -70,6 +70,13 @@ def test_empty_completion_is_unparsed(tmp_path: Path) -> None:
     assert (scores["accuracy"], scores["parse_rate"], scores["sample_parse_rate"]) == (0.0, 0.0, 0.0)
 
 
+@pytest.mark.parametrize("end", ["<|im_end|>", "\u200b", "\ufeff", "\x00", "</s>", "<|eot_id|>\n"])
+def test_markers_and_invisible_characters_do_not_make_an_answer_wrong(end: str, tmp_path: Path) -> None:
+    answer = f" So.\nAnswer: A.{end}"
+    scores, _, _ = run_scripted(tmp_path, [make_question(0)], lambda body: [answer] * body.get("n", 1))
+    assert (scores["accuracy"], scores["parse_rate"]) == (1.0, 1.0)
+
+
 def options(count: int, **changes: Any) -> Question:
     return make_question(0, id=f"of {count}", choices=[f"choice {number}" for number in range(count)], **changes)
 

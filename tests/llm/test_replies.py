@@ -9,8 +9,11 @@ import pytest
 from entigraph.llm.base import Completion, Usage
 from entigraph.llm.cost import FREE, Price
 from entigraph.llm.openai.capabilities import Capabilities
+from entigraph.llm.openai.online_transport import is_prompt_cut
 from entigraph.llm.reasoning import separate_reasoning
 from entigraph.llm.replies import (
+    NORMALIZED,
+    WITH_END_MARKERS,
     ErrorKind,
     InvalidReply,
     ReplyError,
@@ -309,3 +312,17 @@ def test_stored_answer_keeps_reasoning_and_notes() -> None:
 )
 def test_other_errors_are_no_missing_credit_or_filter(message: str, status: int, kind: ErrorKind) -> None:
     assert classify_error(error(message, status)) is kind
+
+
+def test_answers_are_normalized_and_the_change_is_noted() -> None:
+    text = "A\u200b lamp.\r\nB\x00 cafe\u0301.<|im_end|>"
+    completion = parse_completion({"choices": [{"message": {"content": text}, "finish_reason": "stop"}]}, "m", FREE)
+    assert completion.text == "A lamp.\nB café." and completion.notes == (WITH_END_MARKERS, NORMALIZED)
+    blank = {"choices": [{"message": {"content": "\u200b\ufeff"}, "finish_reason": "stop"}]}
+    assert not parse_completion(blank, "m", FREE).is_answer
+
+
+@pytest.mark.parametrize("prompt", ["the lamp was lit " * 2_500, "灯塔在春天被点亮" * 3_000, "ประภาคารถูกจุดไฟ" * 3_000])
+def test_a_prompt_that_the_server_cut_is_noticed_in_any_script(prompt: str) -> None:
+    assert is_prompt_cut(Usage(2_048, 0, 10), prompt)
+    assert not is_prompt_cut(Usage(len(prompt), 0, 10), prompt)

@@ -10,6 +10,7 @@ from entigraph.config.schema import Synthesis
 from entigraph.errors import LLMError
 from entigraph.llm.base import Completion, Request
 from entigraph.llm.caching import CachedAnswers
+from entigraph.llm.replies import WITH_END_MARKERS
 from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.data_losses import collect_losses
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
@@ -17,7 +18,7 @@ from entigraph.storage.schemas import Document, EntityGraph, Failure, SyntheticT
 from entigraph.storage.texts import read_texts
 from entigraph.synthesis import generation_stats, stage
 from entigraph.synthesis.augmenters.entigraph import EntiGraph
-from entigraph.synthesis.exchanges import RETRY_SAMPLES, WITH_END_MARKERS
+from entigraph.synthesis.exchanges import RETRY_SAMPLES
 from entigraph.synthesis.request_estimate import estimate
 from entigraph.text.refusals import REFUSAL_AS_TEXT
 
