@@ -1,5 +1,6 @@
 """The OpenAI writers against servers that reject parameters, refuse, reason aloud or fail in their own way."""
 
+import shlex
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import entigraph
 from entigraph.errors import ConfigError, LLMError
 from entigraph.evaluation.backends.endpoint_backend import EndpointBackend
 from entigraph.evaluation.base import AnswerNotes, Prompt, Sampling
@@ -250,3 +252,22 @@ def test_chain_of_thought_is_parsed_after_the_reasoning(tmp_path: Path) -> None:
 def test_batch_results_end_at_line_feeds_only() -> None:
     content = '{"a": "x\u2028y\x85z"}\n\n{"b": 1}'.encode()
     assert list(split_lines([content[:9], content[9:]])) == [*filter(None, content.split(b"\n"))]
+
+
+@pytest.mark.parametrize("usage", [None, {"prompt_tokens": 10}, {"prompt_tokens": 10, "completion_tokens": None}])
+def test_counts_that_an_endpoint_does_not_report_are_estimated(usage: Any, tmp_path: Path) -> None:
+    prices = {"m": {"prompt": 0.0, "completion": 1.0}}
+    with endpoint(lambda body: (200, {**answer()[1], "usage": usage})) as (address, _):
+        (completion,) = ask(address, tmp_path, [make_request()], prices=prices)
+    assert completion.usage.completion_tokens > 0 and completion.usage.prompt_tokens > 0
+    assert completion.usage.dollars == pytest.approx(completion.usage.completion_tokens / 1e6)
+
+
+def test_advice_about_an_unknown_finish_reason_works_as_printed(tmp_path: Path) -> None:
+    lines: list[str] = []
+    with endpoint(lambda body: answer(finish_reason="eos token.x")) as (address, _):
+        ask(address, tmp_path, [make_request()], lines)
+    (line,) = (line for line in lines if "eos token.x" in line)
+    override = shlex.split(line[line.index("'+llm") :])[0]
+    config = entigraph.compose(["llm=openai", override])
+    assert config.llm.finish_reasons == {"eos token.x": "stop"}

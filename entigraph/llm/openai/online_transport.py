@@ -197,11 +197,15 @@ class OnlineTransport:
             raise self.stop_error
 
     def with_usage(self, completion: Completion, prompt_tokens: float) -> Completion:
-        """Estimates the usage if the endpoint does not report it, so that the spending limit still holds."""
-        if completion.usage.prompt_tokens or not completion.text or completion.finish_reason.startswith(REJECTED):
+        """Estimates the counts that the endpoint does not report, so that the spending limit still holds."""
+        usage = completion.usage
+        reported = usage.prompt_tokens and usage.completion_tokens
+        if reported or not completion.text or completion.finish_reason.startswith(REJECTED):
             return completion
-        prompt, answer = round(prompt_tokens), round(len(completion.text) / CHARACTERS_PER_TOKEN)
-        return replace(completion, usage=Usage(prompt, 0, answer, self.price.dollars(prompt, 0, answer)))
+        prompt = usage.prompt_tokens or round(prompt_tokens)
+        answer = usage.completion_tokens or round(len(completion.text) / CHARACTERS_PER_TOKEN)
+        dollars = self.price.dollars(prompt, usage.cached_tokens, answer)
+        return replace(completion, usage=Usage(prompt, usage.cached_tokens, answer, dollars, usage.reasoning_tokens))
 
     async def send_until_answered(
         self, wire_request: WireRequest, tokens: float, dollars: float
@@ -301,7 +305,7 @@ class OnlineTransport:
             self.report(
                 reason,
                 f"  the finish reason {reason!r} of {self.options.model} is unknown: its answers are not used. If they "
-                f"are complete, set +llm.finish_reasons.{reason}=stop",
+                f"are complete, set '+llm.finish_reasons={{{reason}: stop}}'",
             )
 
     def report(self, subject: str, line: str) -> None:
