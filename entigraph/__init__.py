@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name in __all__:  # loaded at first use, so that `import entigraph` takes no time
         return getattr(importlib.import_module("entigraph.api"), name)
+    if name == "errors":
+        return importlib.import_module("entigraph.errors")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

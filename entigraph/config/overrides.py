@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Sequence
 
+LIST_GROUPS = ("logger", "callbacks", "evaluation")
 SHORT_KEYS = {"experiment": "experiments", "study": "study.name"}
 
 
@@ -10,12 +11,15 @@ def normalize_overrides(overrides: Sequence[str]) -> list[str]:
     """Returns the overrides with short keys written out.
 
     `experiment=NAME`, which Hydra users type first, becomes `experiments=NAME`, and `study=NAME` `study.name=NAME`.
+    `null` selects no option of a group of which several may be selected: `logger=null` becomes `logger=[]`.
     """
     return [expand_short_key(override) for override in overrides]
 
 
 def expand_short_key(override: str) -> str:
     key, _, value = override.partition("=")
+    if key in LIST_GROUPS and value == "null":
+        return f"{key}=[]"
     if key not in SHORT_KEYS or value.startswith("{"):  # a dictionary is the value of the key itself
         return override
     return f"{SHORT_KEYS[key]}={value}"

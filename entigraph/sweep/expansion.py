@@ -11,6 +11,8 @@ from hydra.core.override_parser.types import IntervalSweep, Override, OverrideTy
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from entigraph.errors import ConfigError
+
 
 def has_known_jobs(config: DictConfig) -> bool:
     """Returns whether the sweeper runs every combination; others choose a job from the results of earlier ones."""
@@ -76,7 +78,10 @@ def parse_overrides(config: DictConfig) -> list[Override]:
 
 def sweep_values(override: Override) -> list[str]:
     if override.is_sweep_override():
-        return list(override.sweep_string_iterator())
+        values = list(override.sweep_string_iterator())
+        if not values:
+            raise ConfigError(f"{override.input_line}: matches no option; a glob does not enter folders")
+        return values
     return [override.get_value_element_as_str()]
 
 

@@ -3,7 +3,8 @@ import shlex
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from entigraph.config.overrides import explain_comma, explain_syntax_error
+import entigraph
+from entigraph.config.overrides import explain_comma, explain_syntax_error, normalize_overrides
 
 
 @pytest.mark.parametrize("value", ["a=b", "c[d", "e'f", "m{n", "k(l", 'q"r', "back\\slash=x"])
@@ -21,3 +22,9 @@ def test_valid_overrides_have_no_syntax_error() -> None:
 def test_several_values_are_a_sweep_or_a_list() -> None:
     message = explain_comma("corpus.path=g,h")
     assert "add -m" in message and "corpus.path=[g,h]" in message and """'corpus.path="g,h"'""" in message
+
+
+@pytest.mark.parametrize("group", ["logger", "callbacks", "evaluation"])
+def test_null_selects_no_option_of_a_group_with_several(group: str) -> None:
+    assert normalize_overrides([f"{group}=null"]) == [f"{group}=[]"]
+    entigraph.compose([f"{group}=null"])

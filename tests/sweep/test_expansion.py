@@ -7,6 +7,7 @@ from hydra import compose
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
+from entigraph.errors import ConfigError
 from entigraph.sweep.expansion import compose_jobs, expand_jobs, first_job, has_known_jobs
 
 pytestmark = pytest.mark.usefixtures("hydra_app")
@@ -37,6 +38,8 @@ def test_command_line_replaces_configured_values_in_place() -> None:
 
 def test_glob_selects_options_of_a_group() -> None:
     assert expand_jobs(sweep("augmenter=glob(reph*)")) == [["augmenter=rephrase"]]
+    with pytest.raises(ConfigError, match=r"augmenter=glob\(zz\*\): matches no option"):
+        expand_jobs(sweep("augmenter=glob(zz*)"))
 
 
 def test_first_job_takes_the_first_value_of_each_key() -> None:
