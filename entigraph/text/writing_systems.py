@@ -74,7 +74,7 @@ def name_pattern(name: str) -> re.Pattern[str]:
     Beside a character of a script without spaces, a word may begin or end anywhere. Korean particles may follow a name,
     Arabic and Hebrew prefixes may precede it, and their vowel points are optional.
     """
-    start, end = rf"(?<![^\W{UNSPACED}])(?<![{MARKS}])", rf"(?![^\W{UNSPACED}])(?![{MARKS}])"
+    start, end = rf"(?<![^\W{UNSPACED}])(?<![{MARKS}])", rf"(?![^\W{UNSPACED}{HANGUL}])(?![{MARKS}])"
     stem, between = name, ""
     if ARABIC.search(name) or HEBREW.search(name):
         prefixes, stem = semitic_prefixes(name)

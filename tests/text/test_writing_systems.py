@@ -43,6 +43,8 @@ def test_characters_are_words_where_no_spaces_separate_them() -> None:
         ("أحمد", "جاء أَحْمَد"),
         ("ירושלים", "בירושלים"),
         ("서울", "그는 서울에서 살았다"),
+        ("NVIDIA", "NVIDIA는 AI를 만든다"),
+        ("2023", "2023년에"),
         ("राम", "राम ने कहा"),
         (".NET", "the .NET runtime"),
         ("C++", "written in C++."),
