@@ -278,3 +278,18 @@ def test_command_judges_a_finished_study_with_two_judges(
     result = json.loads((folder / "factuality.json").read_text())
     assert "simulated" in result["judges"]["judge"]["name"] and result["judges"]["second"]["name"] == "mock-llm"
     assert server.stats()["ok"] == 40 and "Cohen's kappa" in process.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("陈岚在春天点亮了灯塔。她每天晚上都守着它！", ["陈岚在春天点亮了灯塔。", "她每天晚上都守着它！"]),
+        ("Она зажгла маяк весной. она хранила его до зимы.", ["Она зажгла маяк весной.", "она хранила его до зимы."]),
+        ("أشعلت المنارة في الربيع. وحرستها كل ليلة؟", ["أشعلت المنارة في الربيع.", "وحرستها كل ليلة؟"]),
+        ("She lit it in 1901. Mr. Vale kept it.", ["She lit it in 1901.", "Mr. Vale kept it."]),
+    ],
+)
+def test_sentences_of_any_script(text: str, sentences: list[str]) -> None:
+    found = list(split_sentences(text))
+    assert [sentence for _, sentence in found] == sentences
+    assert all(text[start:].lstrip().startswith(sentence) for start, sentence in found)

@@ -8,6 +8,7 @@ from operator import itemgetter
 from entigraph.analysis.written_corpus import WrittenCorpus
 from entigraph.storage.fingerprints import hash_name, sample_by_hash
 from entigraph.storage.schemas import SyntheticText
+from entigraph.text.writing_systems import CHARACTERS_PER_TOKEN, STATEMENT_END, characters_per_token, count_words
 
 # A sentence ends at .!? before a capital, a digit or a quotation mark, but not after an initial or "Mr."; a line break
 # ends one too. Anything with fewer words (headings, list numbers) is not a sentence.
@@ -36,12 +37,14 @@ class SampledSentence:
 
 
 def split_sentences(text: str) -> Iterator[tuple[int, str]]:
-    """Yields each sentence with its start."""
+    """Yields each sentence with its start. Scripts without capitals have the ends of `text.writing_systems`."""
+    latin = characters_per_token(text) == CHARACTERS_PER_TOKEN
+    sentence_end, count = (SENTENCE_END, lambda part: len(part.split())) if latin else (STATEMENT_END, count_words)
     for line in re.finditer(r"[^\n]+", text):
         start = 0
-        for end in [*(match.span() for match in SENTENCE_END.finditer(line[0])), (len(line[0]), len(line[0]))]:
+        for end in [*(match.span() for match in sentence_end.finditer(line[0])), (len(line[0]), len(line[0]))]:
             sentence = line[0][start : end[0]]
-            if len(sentence.split()) >= MIN_WORDS:
+            if count(sentence) >= MIN_WORDS:
                 yield line.start() + start, sentence.strip()
             start = end[1]
 
