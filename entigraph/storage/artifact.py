@@ -29,6 +29,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from entigraph.errors import ArtifactError, EntigraphError
 from entigraph.storage import locks
@@ -377,7 +378,7 @@ def read_json(path: Path) -> Any:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON atomically: readers see either the old file or the complete new one."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
+    unfinished = path.with_name(f".{path.name}.{uuid4().hex}{UNFINISHED}")  # containers may share a pid
     unfinished.write_bytes(encode_json(value))
     os.replace(unfinished, path)
 

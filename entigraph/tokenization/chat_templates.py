@@ -39,7 +39,7 @@ class ChatEncoder:
     def template(self) -> Any:
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(str(self.folder))
+        return AutoTokenizer.from_pretrained(str(self.folder), trust_remote_code=False)
 
     @cached_property
     def special(self) -> list[str]:

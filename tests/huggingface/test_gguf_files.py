@@ -75,6 +75,7 @@ def test_missing_package_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_source_of_folders_files_and_hub_ids(tmp_path: Path) -> None:
-    assert pretrained_source("org/model") == {"pretrained_model_name_or_path": "org/model"}
-    source = {"pretrained_model_name_or_path": str(tmp_path), "gguf_file": "model.gguf"}
+    no_code = {"trust_remote_code": False}
+    assert pretrained_source("org/model") == {"pretrained_model_name_or_path": "org/model", **no_code}
+    source = {"pretrained_model_name_or_path": str(tmp_path), "gguf_file": "model.gguf", **no_code}
     assert pretrained_source(str(tmp_path / "model.gguf")) == source
