@@ -129,4 +129,4 @@ def test_instruction_tuning_starts_from_the_model_of_another_run(command: Comman
 
 def test_conversations_need_the_chat_tokenizer(command_here: Command, tmp_path: Path) -> None:
     result = command_here("corpus=conversations", f"corpus.path={tmp_path}")
-    assert result.returncode == 1 and "a corpus of conversations and tokenizer=chat go together" in result.stderr
+    assert result.returncode == 1 and "conversations and tokenizer=chat go together" in result.stderr

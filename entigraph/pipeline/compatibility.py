@@ -133,8 +133,9 @@ def packing_problems(run: Components) -> Iterator[str]:
             f"tokens.block_length must be data.context_length, which is {run.data.context_length}, "
             f"got {run.tokens.block_length}"
         )
-    if getattr(run.corpus, "conversations", False) != getattr(run.tokenizer, "conversations", False):
-        yield "corpus, tokenizer: a corpus of conversations and tokenizer=chat go together"
+    chats = any(getattr(source, "conversations", False) for source in (run.corpus, run.augmenter))
+    if chats != getattr(run.tokenizer, "conversations", False):
+        yield "corpus, augmenter, tokenizer: conversations and tokenizer=chat go together"
 
 
 def budget_problems(run: Components) -> Iterator[str]:

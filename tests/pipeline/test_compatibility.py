@@ -19,7 +19,7 @@ Configured = Callable[..., Run]
             ["tokens.block_length=64", "data.context_length=128"],
             "tokens.block_length must be data.context_length, which is 128, got 64",
         ),
-        (["tokenizer=chat"], "corpus, tokenizer: a corpus of conversations and tokenizer=chat go together"),
+        (["tokenizer=chat"], "corpus, augmenter, tokenizer: conversations and tokenizer=chat go together"),
         (["augmenter=spa", "synthesis.token_budget=null"], "augmenter=spa ends by a budget only"),
         (
             ["tokens.budget=9", "synthesis.token_budget=8"],

@@ -302,3 +302,10 @@ def test_costs_of_a_sweep_count_shared_rankings_once(configured: Configured) -> 
     runs = [configured(*overrides, f"seed={seed}") for seed in (0, 1)]
     (line,) = [line for line in sweep_cost_lines(runs) if line.startswith("retrieval")]
     assert "its cost is unknown until the questions exist" in line
+
+
+def test_augmenter_that_writes_conversations_needs_a_chat_tokenizer(configured: Configured, tiny_model: Path) -> None:
+    chats = ["augmenter=knowledge_instruct", "augmenter.conversations=true", "logger=none"]
+    with pytest.raises(ConfigError, match="conversations and tokenizer=chat go together"):
+        configured(*chats)
+    configured(*chats, "tokenizer=chat", f"tokenizer.path={tiny_model}", "tokenizer.template=chatml")
