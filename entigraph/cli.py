@@ -102,8 +102,9 @@ def check_launcher() -> None:
 
 
 RERUN = "--experimental-rerun"
+OTHER_CONFIG_OPTIONS = ("--config-path", "-cp", "--config-name", "-cn")
 HYDRA_OPTIONS_WITH_VALUE = (
-    ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p")
+    ("--config-dir", "-cd", "--package", "-p")
     + ("--cfg", "-c", "--info", "-i", RERUN)
 )  # fmt: skip
 HYDRA_OPTIONS = HYDRA_OPTIONS_WITH_VALUE + (
@@ -142,7 +143,7 @@ def check_option(word: str) -> None:
     --experiment, which is a mistyped override), and a value may follow a short one directly.
     """
     name = word.partition("=")[0]
-    if name in ("--config-name", "-cn", "--config-path", "-cp"):
+    if name in OTHER_CONFIG_OPTIONS:
         raise ConfigError(
             f"{name}: not supported, because every job and every needed experiment extends conf/config.yaml; write "
             "FOLDER/experiments/NAME.yaml and give --config-dir FOLDER experiments=NAME"

@@ -83,7 +83,7 @@ def walk_folder(folder: Path, seen: set[tuple[int, int]], links: list[Path]) -> 
         elif not entry.is_dir():
             if is_new((status.st_dev, entry.inode()), seen):
                 yield path, None if entry.is_file() else NOT_REGULAR
-        elif not entry.name.startswith(".") and not os.path.exists(path / OUTPUTS_MARK):
+        elif not entry.name.startswith(".") and not os.path.exists(path / OUTPUTS_MARK):  # no error if unreadable
             yield from walk_folder(path, seen, links)
 
 

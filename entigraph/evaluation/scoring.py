@@ -87,8 +87,7 @@ def score_free_form(answers: Sequence[Answer], judge: str | None) -> dict[str, A
         },
         "empty": sum(not answer.response and not answer.overflowed for answer in answers),
         "unfinished": dict(sum((Counter(answer.unparsed) for answer in answers), Counter())),
-        "chance": 0.0,
-        "overflowed": sum(answer.overflowed for answer in answers),
+        **chance_and_overflow(answers),
         "groups": score_groups(answers),
     }
 

@@ -417,16 +417,16 @@ def identify_path(path: str | Path, root: Path) -> str:
     A path inside an artifact below `root` (complete or not) is identified by its relative path, any other existing
     path by a fingerprint of its content, and any other name (a model on the Hugging Face Hub) by itself.
     """
-    if enclosing_artifact(path, root) is not None:
-        return str(absolute_path(path).relative_to(root))
-    local = Path(path).expanduser()
+    local = absolute_path(path)
+    if enclosing_artifact(local, root) is not None:
+        return str(local.relative_to(root))
     return fingerprint(local) if local.exists() else str(path)
 
 
 def absolute_path(path: str | Path) -> Path:
     """Returns an existing local path as an absolute one, and any other name (a model on the Hub) unchanged."""
     local = Path(path).expanduser()
-    return Path(path) if local.is_absolute() or not local.exists() else Path(os.path.abspath(local))
+    return Path(os.path.abspath(local)) if local.exists() else local
 
 
 def enclosing_artifact(path: str | Path, root: Path) -> Path | None:

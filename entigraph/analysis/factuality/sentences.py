@@ -38,13 +38,12 @@ class SampledSentence:
 
 def split_sentences(text: str) -> Iterator[tuple[int, str]]:
     """Yields each sentence with its start. Scripts without capitals have the ends of `text.writing_systems`."""
-    latin = characters_per_token(text) == CHARACTERS_PER_TOKEN
-    sentence_end, count = (SENTENCE_END, lambda part: len(part.split())) if latin else (STATEMENT_END, count_words)
+    sentence_end = SENTENCE_END if characters_per_token(text) == CHARACTERS_PER_TOKEN else STATEMENT_END
     for line in re.finditer(r"[^\n]+", text):
         start = 0
         for end in [*(match.span() for match in sentence_end.finditer(line[0])), (len(line[0]), len(line[0]))]:
             sentence = line[0][start : end[0]]
-            if count(sentence) >= MIN_WORDS:
+            if count_words(sentence) >= MIN_WORDS:
                 yield line.start() + start, sentence.strip()
             start = end[1]
 
