@@ -29,7 +29,7 @@ $(VLLM_READY): requirements-vllm.txt
 
 install: $(READY) ## create .venv with all dependencies
 
-demo: $(READY) ## run the scaling study on fictional documents: raw, rephrase and EntiGraph, 8 to 15 minutes on two cores
+demo: $(READY) ## run the scaling study on fictional documents: raw, rephrase and EntiGraph, 8 to 16 minutes on two cores
 	$(BIN)/entigraph run experiments=scaling/fictional
 
 smoke: $(READY) ## run every stage with a few dozen steps, in under a minute
