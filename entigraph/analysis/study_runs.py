@@ -12,7 +12,7 @@ from entigraph.analysis.series import name_series
 from entigraph.fictional.reading import comprehend
 from entigraph.reporting.disclaimers import PIPELINE_CHECK_SHORT, is_pipeline_check, shorten
 from entigraph.storage.artifact import is_complete, is_from_another_version, read_json, read_manifest
-from entigraph.storage.data_losses import merge_losses, render_losses
+from entigraph.storage.data_losses import merge_data_losses, render_data_losses
 from entigraph.storage.fingerprints import digest
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Answer, CurvePoint, Document
@@ -195,25 +195,25 @@ def figure_note(runs: Sequence[StudyRun]) -> str:
     return PIPELINE_CHECK_SHORT if any(map(is_pipeline_check, labels)) else shorten(labels)
 
 
-def study_losses(runs: Sequence[StudyRun]) -> dict[str, dict[str, Any]]:
+def study_data_losses(runs: Sequence[StudyRun]) -> dict[str, dict[str, Any]]:
     """Returns the largest data loss of each kind over the runs."""
-    return score_losses([run.score for run in runs])
+    return score_data_losses([run.score for run in runs])
 
 
-def score_losses(scores: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def score_data_losses(scores: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Returns the largest data loss of each kind."""
-    return merge_losses(score.get("data_losses", {}) for score in scores)
+    return merge_data_losses(score.get("data_losses", {}) for score in scores)
 
 
-def render_study_losses(runs: Sequence[StudyRun]) -> str:
+def render_study_data_losses(runs: Sequence[StudyRun]) -> str:
     """Returns the runs' data losses as one line; empty if there are none."""
-    losses = render_losses(study_losses(runs), up_to=len(runs) > 1)
+    losses = render_data_losses(study_data_losses(runs), up_to=len(runs) > 1)
     return f"Data losses in a run: {losses}" if losses else ""
 
 
 def figure_footer(runs: Sequence[StudyRun]) -> str:
     """Returns what is written below a figure of the runs: their disclaimer and their data losses."""
-    return "\n".join(filter(None, (figure_note(runs), render_study_losses(runs))))
+    return "\n".join(filter(None, (figure_note(runs), render_study_data_losses(runs))))
 
 
 def list_augmenters(runs: Sequence[StudyRun]) -> list[str]:
@@ -258,7 +258,7 @@ def build_point(runs: Sequence[StudyRun]) -> CurvePoint:
         background=mean_background([run.scores for run in runs]),
         metrics=mean_metrics([run.scores for run in runs]),
         scores=mean_scores([run.scores for run in runs]),
-        data_losses=study_losses(runs),
+        data_losses=study_data_losses(runs),
     )
 
 
@@ -283,7 +283,7 @@ def summarize_base_model(runs: Sequence[StudyRun]) -> dict[str, Any] | None:
     task_scores = [entry[runs[0].task] for entry in scores]
     return {
         **summarize_scores(task_scores),
-        "data_losses": score_losses(task_scores),
+        "data_losses": score_data_losses(task_scores),
         "chance": task_scores[0]["chance"],
         "seeds": len(scores),
         "background": mean_background(scores),
@@ -306,15 +306,15 @@ def summarize_references(study: Path, root: Path, task: str) -> list[dict[str, A
         if task in (scores := load_scores(folder)):
             by_model.setdefault((entry["name"], entry["subject"]), []).append(scores[task])
     return [
-        {"name": name, **summarize_scores(scores), "data_losses": score_losses(scores)}
+        {"name": name, **summarize_scores(scores), "data_losses": score_data_losses(scores)}
         for (name, _), scores in sorted(by_model.items())
     ]
 
 
-def reference_loss_lines(base: Mapping[str, Any] | None, references: Sequence[Mapping[str, Any]]) -> list[str]:
+def reference_data_loss_lines(base: Mapping[str, Any] | None, references: Sequence[Mapping[str, Any]]) -> list[str]:
     """Returns a line about the data losses of each model that has some, beside those that a study trained."""
     models = [*([{"name": "the base model", **base}] if base else []), *references]
-    losses = {model["name"]: render_losses(model["data_losses"]) for model in models}
+    losses = {model["name"]: render_data_losses(model["data_losses"]) for model in models}
     return [f"Data losses of {name}: {text}" for name, text in losses.items() if text]
 
 

@@ -37,7 +37,7 @@ def run(corpus: CorpusReader, out: Path) -> dict[str, Any]:
     counts |= list_unstated(questions, out / DOCUMENTS, out, getattr(corpus, "questions", None))
     if without := counts["documents"] - len({question.document_id for question in questions}) if questions else 0:
         counts["documents_without_questions"] = without
-    return {**counts, "questions": len(questions), **content.counts, **write_loss_files(content, cleaner, out)}
+    return {**counts, "questions": len(questions), **content.counts, **write_skipped_files(content, cleaner, out)}
 
 
 def write_generated(content: CorpusContent, out: Path) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def write_generated(content: CorpusContent, out: Path) -> dict[str, Any]:
     }
 
 
-def write_loss_files(content: CorpusContent, cleaner: Cleaner, out: Path) -> dict[str, Any]:
+def write_skipped_files(content: CorpusContent, cleaner: Cleaner, out: Path) -> dict[str, Any]:
     """Writes the documents that are left out, and returns their counts and those of normalized characters."""
     counts: dict[str, Any] = {}
     if content.skipped:

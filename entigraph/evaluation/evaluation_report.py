@@ -19,7 +19,7 @@ from entigraph.evaluation.entity_mentions import AnswerMentions, QuestionKey, Tr
 from entigraph.evaluation.scoring import INTERVAL
 from entigraph.reporting.html import write_page
 from entigraph.storage.artifact import read_json
-from entigraph.storage.data_losses import count_of, render_losses
+from entigraph.storage.data_losses import count_of, render_data_losses
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Answer, Document, Question, choice_set
 from entigraph.text.normalization import truncate
@@ -133,7 +133,7 @@ def write(
         rows={task: list(score_rows(scores[task])) for task in inputs},
         calibrations={task: calibration_rows(scores[task]) for task in inputs if "calibration" in scores[task]},
         metrics={task: scores[task].get("metrics", {}) for task in inputs},
-        data_losses={task: render_losses(scores[task].get("data_losses", {})) for task in inputs},
+        data_losses={task: render_data_losses(scores[task].get("data_losses", {})) for task in inputs},
         listings=listings,
         texts=texts,
         contents=pack(contents),

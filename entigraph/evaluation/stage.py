@@ -14,7 +14,7 @@ from entigraph.evaluation.base import AnswerNotes, Backend, ModelUnderTest, Task
 from entigraph.evaluation.tasks.base import EvaluationTask, TaskContext
 from entigraph.runtime.progress import Progress
 from entigraph.storage.artifact import CHECKPOINTS, write_json
-from entigraph.storage.data_losses import DataLosses, collect_losses
+from entigraph.storage.data_losses import DataLosses, collect_data_losses
 from entigraph.storage.jsonl import ResumableJsonLines, read_jsonl
 
 
@@ -66,7 +66,7 @@ def run(
     for name, task in tasks.items():
         scores[name] |= task.judge_records(context(name), scores[name])
         earlier = data_losses if task.corpus is None else {}  # those of the run's corpus
-        scores[name]["data_losses"] = {**collect_losses(task.data_losses(scores[name])), **earlier}
+        scores[name]["data_losses"] = {**collect_data_losses(task.data_losses(scores[name])), **earlier}
     write_json(out / "scores.json", scores)
     return {name: select_headline_scores(task, scores[name]) for name, task in tasks.items()}
 

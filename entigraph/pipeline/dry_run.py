@@ -21,10 +21,10 @@ from entigraph.pipeline.cost_estimate import (
 from entigraph.pipeline.differences import explain_difference
 from entigraph.pipeline.evaluation_estimate import evaluation_lines
 from entigraph.pipeline.run import Run
-from entigraph.pipeline.steps import Step, run_steps, synthesis_losses
+from entigraph.pipeline.steps import Step, run_steps, synthesis_data_losses
 from entigraph.pipeline.training_estimate import sweep_training_lines, training_lines
 from entigraph.storage.artifact import Artifact
-from entigraph.storage.data_losses import collect_losses, render_losses
+from entigraph.storage.data_losses import collect_data_losses, render_data_losses
 
 
 def render_plan(run: Run, arguments: Sequence[str] = ()) -> Iterator[str]:
@@ -47,7 +47,7 @@ def render_plan(run: Run, arguments: Sequence[str] = ()) -> Iterator[str]:
     yield from engine_lines(run)
     yield from missing_key_lines([run])
     yield from (f"note: {note}" for note in run.notes)
-    yield from synthesis_loss_lines([run])
+    yield from synthesis_data_loss_lines([run])
     if not execution.is_complete(run):
         yield f"to execute the unfinished stages: {shlex.join(['entigraph', 'run', *arguments])}"
 
@@ -81,7 +81,7 @@ def render_sweep(study: str, root: str, runs: Sequence[Run], half_width: float |
     yield from evaluation_lines(evaluations)
     yield from missing_key_lines(runs)
     yield from (f"note: {note}" for note in dict.fromkeys(note for run in runs for note in run.notes))
-    yield from synthesis_loss_lines(runs)
+    yield from synthesis_data_loss_lines(runs)
     states = Counter(artifact_state(artifact) for artifact in artifacts.values())
     yield f"{len(artifacts)} folders below {root}: " + ", ".join(f"{count} {name}" for name, count in states.items())
 
@@ -96,10 +96,10 @@ def pending_evaluations(steps: Sequence[tuple[Run, Sequence[Step]]]) -> dict[Pat
     }
 
 
-def synthesis_loss_lines(runs: Sequence[Run]) -> Iterator[str]:
+def synthesis_data_loss_lines(runs: Sequence[Run]) -> Iterator[str]:
     """Yields what finished syntheses lack, such as documents without a text."""
     for folder, run in {run.artifacts.synthesis.folder: run for run in runs}.items():
-        if losses := render_losses(collect_losses(synthesis_losses(run))):
+        if losses := render_data_losses(collect_data_losses(synthesis_data_losses(run))):
             yield f"data losses of {folder.name}: {losses}"
 
 

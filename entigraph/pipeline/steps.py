@@ -32,7 +32,7 @@ from entigraph.runtime.processes import process_group
 from entigraph.runtime.progress import Progress
 from entigraph.storage import artifact
 from entigraph.storage.artifact import Artifact, enclosing_artifact, read_json
-from entigraph.storage.data_losses import DataLoss, collect_losses, count_of
+from entigraph.storage.data_losses import DataLoss, collect_data_losses, count_of
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document
 from entigraph.storage.scores import scalar_scores
@@ -191,7 +191,8 @@ def training_origin(run: Run) -> dict[str, str]:
 def evaluate(run: Run, out: Path, progress: Progress, tracker: Tracker) -> Mapping[str, Any]:
     model = model_with_tokenizer(run, str(run.artifacts.training.folder / "model"))
     with record_time(run, out):
-        counts = evaluate_model(run, model, out, progress, training_texts(run), synthesis_losses(run, trained=True))
+        lost = synthesis_data_losses(run, trained=True)
+        counts = evaluate_model(run, model, out, progress, training_texts(run), lost)
     scores = read_json(out / "scores.json")
     tracker.summarize({**headline(run, counts), **scalar_scores(scores)})
     return counts
@@ -245,15 +246,15 @@ def evaluate_model(
     out: Path,
     progress: Progress,
     training: TrainingTexts | None = None,
-    training_losses: Sequence[DataLoss] = (),
+    training_data_losses: Sequence[DataLoss] = (),
 ) -> Mapping[str, Any]:
-    """Evaluates a model. `training` is what it was trained on, and `training_losses` what that lacks, if this run
+    """Evaluates a model. `training` is what it was trained on, and `training_data_losses` what that lacks, if this run
     trained it.
     """
     from entigraph.evaluation import evaluation_report, stage
 
     inputs = {name: task_inputs(run, name) for name in run.tasks}
-    losses = collect_losses([*training_losses, *source_losses(run)])
+    losses = collect_data_losses([*training_data_losses, *source_data_losses(run)])
     counts = stage.run(
         model,
         out,
@@ -272,11 +273,11 @@ def evaluate_model(
     return counts
 
 
-def source_losses(run: Run) -> list[DataLoss]:
+def source_data_losses(run: Run) -> list[DataLoss]:
     """Returns the data losses of the run's documents and questions."""
     from entigraph.corpus import stage as corpus_stage
     from entigraph.questions import stage as questions_stage
-    from entigraph.storage.question_files import unstated_loss
+    from entigraph.storage.question_files import unstated_data_loss
 
     counts = artifact.read_manifest(run.artifacts.corpus.folder)["counts"]
     losses = corpus_stage.data_losses(counts)
@@ -284,10 +285,10 @@ def source_losses(run: Run) -> list[DataLoss]:
         questions = artifact.read_manifest(run.artifacts.questions.folder)["counts"]
         return losses + questions_stage.data_losses(questions, counts["documents"])
     without = DataLoss("documents have no question", counts.get("documents_without_questions", 0), counts["documents"])
-    return [*losses, without, unstated_loss(counts)]
+    return [*losses, without, unstated_data_loss(counts)]
 
 
-def synthesis_losses(run: Run, trained: bool = False) -> list[DataLoss]:
+def synthesis_data_losses(run: Run, trained: bool = False) -> list[DataLoss]:
     """Returns the data losses of the run's texts; empty where their artifact or the corpus was removed.
 
     `trained`: of the texts within the run's token budget, which may leave out whole documents.

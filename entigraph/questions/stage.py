@@ -27,7 +27,7 @@ from entigraph.runtime.progress import Progress
 from entigraph.storage.artifact import artifact_folder
 from entigraph.storage.data_losses import DataLoss, count_of
 from entigraph.storage.jsonl import Record, json_line, read_jsonl, write_jsonl
-from entigraph.storage.question_files import list_unstated, read_questions, unstated_lines, unstated_loss
+from entigraph.storage.question_files import list_unstated, read_questions, unstated_data_loss, unstated_lines
 from entigraph.storage.schemas import Document, DuplicateDocument, SkippedFile
 from entigraph.text.normalization import normalize_line
 from entigraph.text.refusals import REFUSAL_AS_TEXT
@@ -199,7 +199,7 @@ def data_losses(counts: Mapping[str, Any], documents: int) -> list[DataLoss]:
     return [
         DataLoss("documents have no question", counts["documents_without_questions"], documents),
         DataLoss("questions are left out with a skipped file", counts.get("questions_about_skipped_files", 0)),
-        unstated_loss(counts),
+        unstated_data_loss(counts),
     ]
 
 

@@ -1,6 +1,6 @@
-"""Data losses: what a result leaves out, counted by the stage that loses it and shown next to the result.
+"""Data losses: data that a result excludes, counted by the stage that drops it and reported with the result.
 
-A loss is an entry of a mapping, from a description to `count` and `total` (None if the total is unknown):
+A data loss is an entry of a mapping, from a description to `count` and `total` (None if the total is unknown):
 
     {"documents have no synthetic text": {"count": 1, "total": 4}}
 """
@@ -21,12 +21,12 @@ class DataLoss:
     total: int | None = None
 
 
-def collect_losses(losses: Iterable[DataLoss]) -> dict[str, dict[str, Any]]:
+def collect_data_losses(losses: Iterable[DataLoss]) -> dict[str, dict[str, Any]]:
     """Returns the losses that occurred, by description."""
     return {loss.description: {"count": loss.count, "total": loss.total} for loss in losses if loss.count}
 
 
-def merge_losses(results: Iterable[DataLosses]) -> dict[str, dict[str, Any]]:
+def merge_data_losses(results: Iterable[DataLosses]) -> dict[str, dict[str, Any]]:
     """Returns the largest loss of each kind over several results, such as the runs of a study."""
     merged: dict[str, dict[str, Any]] = {}
     for losses in results:
@@ -36,12 +36,12 @@ def merge_losses(results: Iterable[DataLosses]) -> dict[str, dict[str, Any]]:
     return merged
 
 
-def render_losses(losses: DataLosses, up_to: bool = False) -> str:
+def render_data_losses(losses: DataLosses, up_to: bool = False) -> str:
     """Returns the losses as text, empty if there are none. `up_to`: they are the largest of several results."""
-    return "; ".join(render_loss(description, loss, up_to) for description, loss in losses.items())
+    return "; ".join(render_data_loss(description, loss, up_to) for description, loss in losses.items())
 
 
-def render_loss(description: str, loss: Mapping[str, Any], up_to: bool) -> str:
+def render_data_loss(description: str, loss: Mapping[str, Any], up_to: bool) -> str:
     total = "" if loss["total"] is None else f" of {loss['total']:,}"
     if loss["count"] == 1 and not total:
         description = description.replace("s are ", " is ", 1)

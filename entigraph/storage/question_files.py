@@ -91,7 +91,7 @@ def unstated_lines(counts: Mapping[str, Any]) -> list[str]:
     return [f"  {count_of(count, 'short answer')} in no document ({UNSTATED}); multiple choice is not checked"]
 
 
-def unstated_loss(counts: Mapping[str, Any]) -> DataLoss:
+def unstated_data_loss(counts: Mapping[str, Any]) -> DataLoss:
     count = counts.get("unstated_answers", 0)
     return DataLoss(
         "questions have a short answer that is in no document (asked all the same)", count, counts["questions"]

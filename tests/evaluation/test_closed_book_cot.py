@@ -21,7 +21,7 @@ from entigraph.evaluation.tasks.prompt_files import read_examples
 from entigraph.evaluation.tasks.question_task import TitleSplit
 from entigraph.llm.wire_format import Api
 from entigraph.runtime.progress import SilentProgress
-from entigraph.storage.data_losses import collect_losses, render_losses
+from entigraph.storage.data_losses import collect_data_losses, render_data_losses
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Answer
 from tests.evaluation.sample_questions import make_question, write_inputs
@@ -113,7 +113,7 @@ def test_data_losses_say_how_questions_without_an_answer_count() -> None:
     answers = [answer([0], document="a"), answer([1], document="b"), answer([None], document="c"), answer([])]
     for protocol, counted in ((AnswerProtocol.paper, "incorrect"), (AnswerProtocol.authors_code, "left out")):
         task = ClosedBookCoT(protocol=protocol)
-        losses = render_losses(collect_losses(task.data_losses(task.score(answers))))
+        losses = render_data_losses(collect_data_losses(task.data_losses(task.score(answers))))
         assert losses == (
             f"1 of 4 prompts exceed the model's context (counted as {counted}); "
             f"1 of 4 questions have no answer that can be parsed (counted as {counted})"

@@ -20,7 +20,7 @@ from entigraph.evaluation.tasks.closed_book import choose_by_likelihood
 from entigraph.evaluation.tasks.closed_book_cot import ClosedBookCoT
 from entigraph.evaluation.tasks.open_book import OpenBookCoT, RetrievedPassages
 from entigraph.storage import artifact
-from entigraph.storage.data_losses import collect_losses
+from entigraph.storage.data_losses import collect_data_losses
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
 from entigraph.storage.schemas import Answer, Document, EntityGraph, SyntheticText
 from entigraph.storage.texts import read_texts
@@ -61,7 +61,7 @@ class Page:
             write_jsonl(folder / f"answers-{name}.jsonl", task_answers)
             task = OpenBookCoT() if task_answers[0].retrieved is not None else ClosedBookCoT()
             scores[name] = score_likelihoods(task_answers) if task_answers[0].scores else task.score(task_answers)
-            scores[name]["data_losses"] = collect_losses(task.data_losses(scores[name]))
+            scores[name]["data_losses"] = collect_data_losses(task.data_losses(scores[name]))
         artifact.write_json(folder / "scores.json", scores)
         self.file = evaluation_report.write(
             folder, dict.fromkeys(answers, source), name="a run", label="simulated", training=training

@@ -28,7 +28,7 @@ from entigraph.pipeline.dry_run import engine_lines
 from entigraph.pipeline.run import Run
 from entigraph.retrieval.base import build_query
 from entigraph.runtime.progress import SilentProgress
-from entigraph.storage.data_losses import collect_losses, render_losses
+from entigraph.storage.data_losses import collect_data_losses, render_data_losses
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.question_files import read_questions
 from entigraph.storage.schemas import Answer, AnswerLikelihood, Question
@@ -77,7 +77,7 @@ def test_exact_match_and_f1_of_an_endpoint(tmp_path: Path) -> None:
     assert scores["accuracy"] == scores["exact_match"]["accuracy"] == scores["metrics"]["exact_match"] == 0.2
     assert scores["f1"]["accuracy"] == scores["metrics"]["f1"] == pytest.approx((1 + 2 / 3) / 5)
     assert scores["questions"] == 5 and scores["empty"] == 1 and scores["scored_by"] == "exact match"
-    assert render_losses(scores["data_losses"]) == "1 of 5 answers are empty (counted as incorrect)"
+    assert render_data_losses(scores["data_losses"]) == "1 of 5 answers are empty (counted as incorrect)"
     first, second, *_ = read_jsonl(tmp_path / "out" / "answers-short.jsonl", Answer)
     assert first.accepted == ["Miriam Vale", "Vale"] and first.response == "Miriam Vale" and first.correct
     assert second.f1 == pytest.approx(2 / 3) and not second.correct
@@ -154,7 +154,8 @@ def test_missing_verdict_is_a_counted_loss(tmp_path: Path) -> None:
     with scripted(judged({**VERDICTS, "Tobias": "I think that this one is wrong."})) as server:
         scores = evaluate(server, tmp_path, server.model(model="judge"))
     assert scores["judged"]["missing"] == {"no verdict in the reply": 1} and scores["accuracy"] == 0.4
-    assert "1 of 5 answers have no verdict of the judge (counted as incorrect)" in render_losses(scores["data_losses"])
+    lost = render_data_losses(scores["data_losses"])
+    assert "1 of 5 answers have no verdict of the judge (counted as incorrect)" in lost
 
 
 def test_judge_that_replies_in_prose_raises_one_error(tmp_path: Path) -> None:
@@ -277,7 +278,7 @@ def test_plan_states_the_number_of_engines(configured: Callable[..., Run], monke
 def test_data_losses_are_empty_without_losses() -> None:
     answers = [build_answer(question, "", [Generation("Vale")], None) for question in questions(1)]
     task = FreeForm()
-    assert collect_losses(task.data_losses(task.score(answers))) == {}
+    assert collect_data_losses(task.data_losses(task.score(answers))) == {}
     assert task.describe(task.score(answers)) == "exact match 1.000, F1 1.000 over 1 questions"
 
 

@@ -12,7 +12,7 @@ from entigraph.errors import ArtifactError, ConfigError
 from entigraph.pipeline import execution
 from entigraph.pipeline.dry_run import render_plan, sweep_cost_lines
 from entigraph.pipeline.run import Run
-from entigraph.pipeline.steps import Step, run_steps, synthesis_losses
+from entigraph.pipeline.steps import Step, run_steps, synthesis_data_losses
 from entigraph.pipeline.study import study_folder
 from entigraph.pipeline.trained_texts import trained_documents
 from entigraph.reporting.disclaimers import TEST_MODEL
@@ -266,7 +266,7 @@ def test_plan_and_scores_state_documents_without_texts(configured: Configured) -
     chosen = configured(
         *TINY, "corpus.documents=3", "augmenter=rephrase", "synthesis.token_budget=1500", "tokens.budget=500"
     )
-    (loss,) = (loss for loss in synthesis_losses(chosen, trained=True) if loss.description.startswith("documents"))
+    (loss,) = (loss for loss in synthesis_data_losses(chosen, trained=True) if loss.description.startswith("documents"))
     assert loss.count == 3 - len(trained_documents(chosen)) > 0, "the budget of the training leaves out documents"
 
 

@@ -12,7 +12,7 @@ from entigraph.llm.base import Completion, Request
 from entigraph.llm.caching import CachedAnswers
 from entigraph.llm.replies import WITH_END_MARKERS
 from entigraph.runtime.progress import SilentProgress
-from entigraph.storage.data_losses import collect_losses
+from entigraph.storage.data_losses import collect_data_losses
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
 from entigraph.storage.schemas import Document, EntityGraph, Failure, SyntheticText
 from entigraph.storage.texts import read_texts
@@ -100,7 +100,7 @@ def test_lost_document_is_a_data_loss(tmp_path: Path) -> None:
     assert {text.document_id for text in texts} == {"d0", "d2", "d3"} and counts["failures"] == {
         "finish_reason refusal": 1
     }
-    losses = collect_losses(generation_stats.data_losses(counts, 4))
+    losses = collect_data_losses(generation_stats.data_losses(counts, 4))
     assert losses["documents have no synthetic text"] == {"count": 1, "total": 4}
     assert any("1 of 4 documents have no text" in line for line in generation_stats.summary_lines(counts, 4, None))
 
@@ -124,7 +124,7 @@ def test_refusals_written_as_text_are_failures(tmp_path: Path) -> None:
 
     texts, counts = synthesize(tmp_path, Writer(text=refuse))
     assert {text.document_id for text in texts} == {"d0", "d1", "d3"} and counts["failures"] == {REFUSAL_AS_TEXT: 4}
-    losses = collect_losses(generation_stats.data_losses(counts, 4))
+    losses = collect_data_losses(generation_stats.data_losses(counts, 4))
     assert losses["texts were not written"] == {"count": 4, "total": len(texts) + 4}
     failures = list(read_jsonl(tmp_path / "out" / "failures.jsonl", Failure))
     assert {failure.response for failure in failures} == {REFUSAL}

@@ -13,7 +13,7 @@ from entigraph.reporting import figures
 from entigraph.reporting.figures import BLACK, BLUE, GRAY, VERMILION
 from entigraph.reporting.html import embed_svg, write_static_page
 from entigraph.storage.artifact import is_complete, is_finished, read_json, read_manifest, write_json
-from entigraph.storage.data_losses import render_losses
+from entigraph.storage.data_losses import render_data_losses
 
 MAX_NAMES = 8  # names in an error message
 MAX_CHANGED_QUESTIONS = 2_000  # on the page; paired.json has all
@@ -74,7 +74,7 @@ class Paired:
             Resampling(self.confidence, self.resamples),
         )
         losses = {
-            folder.name: render_losses(load_scores(folder)[task].get("data_losses", {})) for folder in (one, other)
+            folder.name: render_data_losses(load_scores(folder)[task].get("data_losses", {})) for folder in (one, other)
         }
         return {
             **pair,

@@ -30,7 +30,7 @@ from entigraph.analysis.study_runs import (
     list_augmenters,
     mean_background,
     run_folders,
-    study_losses,
+    study_data_losses,
     summarize_base_model,
 )
 from entigraph.config.fields import check_minimums, check_shares, runtime_field
@@ -38,7 +38,7 @@ from entigraph.errors import DataError
 from entigraph.reporting.disclaimers import is_pipeline_check
 from entigraph.reporting.html import embed_svg, write_static_page
 from entigraph.storage.artifact import read_manifest, write_json
-from entigraph.storage.data_losses import render_losses
+from entigraph.storage.data_losses import render_data_losses
 
 if TYPE_CHECKING:
     from entigraph.analysis.method_comparisons import CostLevel
@@ -107,7 +107,7 @@ class Referee:
             "referee/referee.html.j2",
             title=context.study_name,
             result=result,
-            render_losses=render_losses,
+            render_data_losses=render_data_losses,
             figure=embed_svg(out / "referee.svg"),
         )
         columns = ("one", "other", "equal", "at", "difference", "p", "adjusted_p", "significant")
@@ -163,7 +163,7 @@ def build_result(context: AnalysisContext, settings: Referee) -> dict[str, Any]:
         "pareto": pareto_front(points, uncounted, base["accuracy"] if base else 0.0),
         "comparisons": comparisons,
         "forecasts": forecast_targets(runs, costs, settings),
-        "data_losses": study_losses(runs),
+        "data_losses": study_data_losses(runs),
         "texts": measure_texts(runs),
         "notes": build_notes(runs, costs, uncounted, families, excluded),
         "protocol": protocol,
@@ -210,7 +210,7 @@ def build_points(
             "interval": interval,
             "seeds": len(cell),
             "questions": count_questions(cell),
-            "data_losses": study_losses(cell),
+            "data_losses": study_data_losses(cell),
             "background": mean_background([run.scores for run in cell]),
             "loss_change": mean_loss_change(cell, general_text),
             **mean_cost([costs[run.name] for run in cell]),

@@ -19,9 +19,9 @@ from entigraph.analysis.study_runs import (
     figure_footer,
     figure_note,
     finished_references,
-    reference_loss_lines,
+    reference_data_loss_lines,
     run_folders,
-    study_losses,
+    study_data_losses,
     summarize_base_model,
     summarize_references,
 )
@@ -30,7 +30,7 @@ from entigraph.errors import ConfigError
 from entigraph.reporting.disclaimers import PIPELINE_CHECK, is_fictional, is_pipeline_check
 from entigraph.reporting.figures import FIGURE_FORMATS
 from entigraph.storage.artifact import read_json, write_json
-from entigraph.storage.data_losses import render_losses
+from entigraph.storage.data_losses import render_data_losses
 from entigraph.storage.fingerprints import flatten
 from entigraph.storage.scores import scalar_scores
 from entigraph.tracking.base import Tracker
@@ -128,7 +128,7 @@ def build_curve(context: AnalysisContext, settings: ScalingCurve) -> dict[str, A
     forecasts = build_forecasts(fitted_runs, resampling, settings.forecast_to, settings.targets)
     groups = runs[0].score["groups"]
     base, references = summarize_base_model(runs), summarize_references(context.study, context.root, runs[0].task)
-    reference_losses = reference_loss_lines(base, references)
+    reference_data_losses = reference_data_loss_lines(base, references)
     return {
         "label": figure_note(runs),
         "accuracy_label": accuracy_label(runs[0]),
@@ -137,15 +137,15 @@ def build_curve(context: AnalysisContext, settings: ScalingCurve) -> dict[str, A
         "baselines": references,
         "chance": runs[0].score["chance"],
         "chance_by_group": {name: group["chance"] for name, group in groups.items() if "chance" in group},
-        "data_losses": study_losses(runs),
-        "footer": "\n".join(filter(None, (figure_footer(runs), *reference_losses))),
+        "data_losses": study_data_losses(runs),
+        "footer": "\n".join(filter(None, (figure_footer(runs), *reference_data_losses))),
         "losses": measure_loss_changes(runs),
         "settings": load_study_settings(context.study),
         "varies": sorted({key for run in runs for key in run.entry.get("varies", {})}),
         "fits": fit_augmenters(fitted_runs, resampling, settings.fit_from_tokens, settings.fit_to_tokens),
         "forecasts": forecasts,
         "comparisons": compare_augmenters(fitted_runs, forecasts, resampling),
-        "notes": [*build_notes(runs, context.excluded_runs, settings.stop_at_half_width), *reference_losses],
+        "notes": [*build_notes(runs, context.excluded_runs, settings.stop_at_half_width), *reference_data_losses],
         "runs": [
             {
                 "augmenter": run.augmenter,
@@ -193,7 +193,7 @@ def track_curve(tracker: Tracker, curve: Mapping[str, Any], out: Path) -> None:
     rows = [
         [
             *(point[column] for column in columns),
-            render_losses(point["data_losses"]),
+            render_data_losses(point["data_losses"]),
             *(point["scores"].get(name) for name in scores),
         ]
         for point in curve["points"]
@@ -236,6 +236,6 @@ def summary_lines(title: str, curve: Mapping[str, Any], recall: Mapping[str, Any
     ]
     lines += recall_lines(recall) if recall else []
     lines += loss_change_lines(curve["losses"])
-    losses = render_losses(curve["data_losses"], up_to=len(curve["runs"]) > 1)
+    losses = render_data_losses(curve["data_losses"], up_to=len(curve["runs"]) > 1)
     lines += [f"data losses in a run: {losses}"] if losses else []
     return lines + [f"note: {note}" for note in curve["notes"]]

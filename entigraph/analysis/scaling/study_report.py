@@ -14,7 +14,7 @@ from entigraph.reporting.entity_graph import GraphLayout, layout_graph
 from entigraph.reporting.figures import abbreviate
 from entigraph.reporting.html import embed_svg, write_static_page
 from entigraph.storage.artifact import FORMAT_VERSIONS, is_complete, read_manifest
-from entigraph.storage.data_losses import render_losses
+from entigraph.storage.data_losses import render_data_losses
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, EntityGraph, SyntheticText, source_document_id
 from entigraph.storage.texts import read_texts
@@ -39,8 +39,8 @@ def write_report(
         forecast_image=embed_svg(out / "forecast.svg"),
         recall_image=embed_svg(out / "recall.svg"),
         losses_image=embed_svg(out / "losses.svg"),
-        data_losses=render_losses(curve["data_losses"], up_to=len(curve["runs"]) > 1),
-        render_losses=render_losses,
+        data_losses=render_data_losses(curve["data_losses"], up_to=len(curve["runs"]) > 1),
+        render_data_losses=render_data_losses,
         pairs=pairs,
         max_changed=MAX_CHANGED_QUESTIONS,
         abbreviate=abbreviate,

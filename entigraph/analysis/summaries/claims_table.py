@@ -46,7 +46,7 @@ class JudgedSummary:
         return self.corpus, self.document_id
 
 
-LOSSES = {"empty": "empty", "cut": "cut off", "no_verdict": "claims without a verdict"}  # by field of a row
+MISSING_DATA = {"empty": "empty", "cut": "cut off", "no_verdict": "claims without a verdict"}  # by field of a row
 
 
 def build_rows(summaries: Sequence[JudgedSummary], confidence: float) -> Iterator[dict[str, Any]]:
@@ -152,7 +152,7 @@ def claims_lines(result: Mapping[str, Any], out: Path) -> list[str]:
 
 
 def row_remarks(row: Mapping[str, Any]) -> Iterator[str]:
-    for key, text in LOSSES.items():
+    for key, text in MISSING_DATA.items():
         if row[key]:
             yield f"{row[key]:,} {text}"
     if row["not_judged"]:

@@ -35,7 +35,7 @@ from entigraph.analysis.summaries.claims import (
     split_request,
     verdict_request,
 )
-from entigraph.analysis.summaries.claims_table import LOSSES, REFERENCE, JudgedSummary, build_rows, claims_lines
+from entigraph.analysis.summaries.claims_table import MISSING_DATA, REFERENCE, JudgedSummary, build_rows, claims_lines
 from entigraph.analysis.summaries.summarizers import (
     DocumentKey,
     Summarizer,
@@ -319,15 +319,15 @@ def draw_claims(result: Mapping[str, Any], out: Path) -> None:
         f"judged by {result['judge']}",
         f"references by {result['references']['by']}",
         f"no ratio to draw: {'; '.join(absent)}" if absent else None,
-        losses_note(rows),
+        data_losses_note(rows),
         result["label"],
     ]
     figures.save_figure(figure, out, "summaries", "\n".join(filter(None, notes)))
 
 
-def losses_note(rows: Sequence[Mapping[str, Any]]) -> str:
+def data_losses_note(rows: Sequence[Mapping[str, Any]]) -> str:
     """Returns what the drawn ratios leave out or count although it is incomplete; empty if there is nothing."""
-    counts = {text: sum(row[key] for row in rows) for key, text in LOSSES.items()}
+    counts = {text: sum(row[key] for row in rows) for key, text in MISSING_DATA.items()}
     counts["not judged"] = sum(sum(row["not_judged"].values()) for row in rows)
     losses = ", ".join(f"{count:,} {text}" for text, count in counts.items() if count)
     return f"of {sum(row['summaries'] for row in rows):,} summaries: {losses}" if losses else ""

@@ -31,7 +31,7 @@ from entigraph.evaluation.base import Backend, TaskInputs
 from entigraph.evaluation.metrics import check_metrics, compute_metrics
 from entigraph.runtime.progress import Progress
 from entigraph.storage.artifact import CHECKPOINTS
-from entigraph.storage.data_losses import DataLoss, render_losses
+from entigraph.storage.data_losses import DataLoss, render_data_losses
 from entigraph.storage.jsonl import ResumableJsonLines, read_jsonl, write_jsonl
 
 Record = TypeVar("Record")
@@ -149,5 +149,5 @@ class EvaluationTask(ABC):
     def summary_line(self, scores: Mapping[str, Any]) -> str:
         """Returns the scores, metrics and data losses as one line for the terminal."""
         metrics = ", ".join(f"{name} {value:.4f}" for name, value in scores.get("metrics", {}).items())
-        losses = render_losses(scores.get("data_losses", {}))
+        losses = render_data_losses(scores.get("data_losses", {}))
         return "; ".join(filter(None, (self.describe(scores), metrics, losses and f"data losses: {losses}")))
