@@ -1,8 +1,10 @@
 """The arguments of `lightning.Trainer`, and additional ones. Importing this module does not import torch."""
 
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from datetime import timedelta
 from importlib.util import find_spec
 from typing import Any
 
@@ -50,6 +52,8 @@ ADDITIONAL = (  # not arguments of lightning.Trainer
     "cpu_offload",
     "timeout_s",
 )
+PROFILERS = ("simple", "advanced", "pytorch")
+FRACTIONS = ("limit_train_batches", "limit_val_batches", "overfit_batches")
 # Arguments of lightning.Trainer that training sets itself or derives from the data schedule.
 SET_BY_TRAINING = ("accelerator", "precision", "max_epochs", "max_steps", "accumulate_grad_batches", "profiler")
 # With these, an interrupted and resumed run may end with different weights than an uninterrupted one.
@@ -136,6 +140,7 @@ class TrainerSettings:
             problems.append(
                 f"trainer.gradient_clip_val must be at least 0 (0 or null: no clipping), got {self.gradient_clip_val}"
             )
+        problems += [f"trainer.{name} {problem}" for name, problem in self.argument_problems()]
         size = self.micro_batch_size
         if size not in (None, AUTO) and not (isinstance(size, int) and size >= 1):
             problems.append(f"trainer.micro_batch_size must be at least 1, auto or null, got {size!r}")
@@ -159,6 +164,43 @@ class TrainerSettings:
             )
         if problems:
             raise ConfigError("\n".join(problems))
+
+    def argument_problems(self) -> Iterator[tuple[str, str]]:
+        """Yields the arguments of `lightning.Trainer` that it would reject when training starts, each with the reason.
+
+        Those that accept several types have no annotation that is checked.
+        """
+        for name in FRACTIONS:
+            value = getattr(self, name)
+            if value is not None and not is_count(value) and not (isinstance(value, float) and 0 <= value <= 1):
+                yield name, f"must be a number of batches, or a fraction from 0.0 to 1.0, got {value!r}"
+        interval = self.val_check_interval
+        if (
+            interval is not None
+            and not is_count(interval, 1)
+            and not (isinstance(interval, float) and 0 < interval <= 1)
+        ):
+            yield (
+                "val_check_interval",
+                f"must be a number of steps, or a fraction of the run up to 1.0, got {interval!r}",
+            )
+        if (
+            self.fast_dev_run is not None
+            and not isinstance(self.fast_dev_run, bool)
+            and not is_count(self.fast_dev_run)
+        ):
+            yield "fast_dev_run", f"must be true, false or a number of batches, got {self.fast_dev_run!r}"
+        if self.deterministic not in (None, True, False, "warn"):
+            yield "deterministic", f"must be true, false or warn, got {self.deterministic!r}"
+        if self.max_time is not None and not is_duration(self.max_time):
+            yield "max_time", f"must be DD:HH:MM:SS, or days, hours, minutes and seconds by name, got {self.max_time!r}"
+        if isinstance(self.profiler, str) and self.profiler not in PROFILERS:
+            yield "profiler", f"must be one of {', '.join(PROFILERS)}, or have a _target_, got {self.profiler!r}"
+        if self.num_sanity_val_steps is not None and self.num_sanity_val_steps < -1:
+            yield "num_sanity_val_steps", f"must be at least -1 (all batches), got {self.num_sanity_val_steps}"
+        every = self.reload_dataloaders_every_n_epochs
+        if every is not None and every < 0:
+            yield "reload_dataloaders_every_n_epochs", f"must be at least 0, got {every}"
 
     @property
     def world_size(self) -> int:
@@ -213,6 +255,21 @@ class TrainerSettings:
         if per_device % micro:
             raise ConfigError(f"trainer.micro_batch_size: {micro} does not divide data.batch_size {batch_size}{suffix}")
         return per_device // micro
+
+
+def is_count(value: Any, minimum: int = 0) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= minimum
+
+
+def is_duration(value: Any) -> bool:
+    """Returns whether Lightning's timer accepts a value: DD:HH:MM:SS, or the arguments of `timedelta`."""
+    if isinstance(value, str):
+        return re.fullmatch(r"\d+:\d\d:\d\d:\d\d", value) is not None
+    try:
+        timedelta(**value)
+    except TypeError:
+        return False
+    return True
 
 
 def check_attention(attention: str) -> None:

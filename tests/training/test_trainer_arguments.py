@@ -50,3 +50,42 @@ def test_flash_attention_needs_a_package_and_16_bits() -> None:
         check_attention("flash_attention_2")
     with pytest.raises(ConfigError, match="needs 16-bit weights, got trainer.precision=32-true"):
         TrainerSettings(attention="flash_attention_2", precision="32-true")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("limit_train_batches", 2.5),
+        ("limit_val_batches", "foo"),
+        ("overfit_batches", -1),
+        ("val_check_interval", 5.0),
+        ("val_check_interval", "foo"),
+        ("fast_dev_run", "foo"),
+        ("max_time", "foo"),
+        ("max_time", {"days": "one"}),
+        ("deterministic", "banana"),
+        ("profiler", "foo"),
+        ("num_sanity_val_steps", -2),
+        ("reload_dataloaders_every_n_epochs", -1),
+    ],
+)
+def test_argument_that_lightning_would_reject_is_an_error(name: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=rf"^trainer\.{name} must be"):
+        TrainerSettings(**{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"limit_train_batches": 0.5, "limit_val_batches": 0, "num_sanity_val_steps": -1, "deterministic": "warn"},
+        {"overfit_batches": 2, "fast_dev_run": True, "max_time": "00:12:00:00", "val_check_interval": 1.0},
+        {"fast_dev_run": 3, "max_time": {"hours": 2, "minutes": 30}, "val_check_interval": 7, "deterministic": True},
+    ],
+)
+def test_valid_arguments_are_those_that_lightning_accepts(arguments: dict[str, object]) -> None:
+    settings = TrainerSettings(**arguments)  # type: ignore[arg-type]
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    try:
+        L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, **settings.lightning_arguments())
+    finally:
+        torch.use_deterministic_algorithms(deterministic)
