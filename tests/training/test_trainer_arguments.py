@@ -3,6 +3,7 @@
 import inspect
 from dataclasses import fields
 from importlib.util import find_spec
+from pathlib import Path
 
 import lightning as L
 import pytest
@@ -32,6 +33,11 @@ def test_settings_cover_lightnings_arguments() -> None:
     ours = {field.name for field in fields(TrainerSettings)}
     lightnings = set(inspect.signature(L.Trainer.__init__).parameters) - {"self"}
     assert ours - set(ADDITIONAL) == lightnings - {*LEFT_OUT}
+
+
+def test_documentation_lists_the_arguments_that_are_left_out() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    assert [name for name in LEFT_OUT if f"`{name}`" not in page] == []
 
 
 def test_accumulation_divides_the_batch() -> None:
