@@ -78,7 +78,7 @@ class Study:
 
     @classmethod
     def find(cls, name: str = "", root: str | Path = "outputs") -> "Study":
-        """Opens a study below `root` by its name, with or without the digest; the newest without a name.
+        """Opens a study under `root` by its name, with or without the digest; the newest without a name.
 
         Raises ArtifactError with the names of the studies that have a curve.
         """
@@ -88,7 +88,7 @@ class Study:
         if not matching:
             names = ", ".join(folder.name for folder in folders)
             available = f"studies with a curve: {names}" if names else "no study with a curve; run one first"
-            raise ArtifactError(f"{name or 'a study'}: not below {root}; {available}")
+            raise ArtifactError(f"{name or 'a study'}: not under {root}; {available}")
         return cls(matching[-1].resolve())
 
     @property

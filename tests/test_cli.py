@@ -197,7 +197,7 @@ def test_invalid_quality_lines_raise_one_error(
 
 def test_unwritable_output_folder_raises_one_error(command_here: Command, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert "cannot write below" in error_output(command_here("stage=corpus", f"paths.root={tmp_path}/file/outputs"))
+    assert "cannot write under" in error_output(command_here("stage=corpus", f"paths.root={tmp_path}/file/outputs"))
 
 
 def test_plan_and_help_write_nothing_and_import_no_torch(tmp_path: Path) -> None:

@@ -312,7 +312,7 @@ def summarize_references(study: Path, root: Path, task: str) -> list[dict[str, A
 
 
 def reference_data_loss_lines(base: Mapping[str, Any] | None, references: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Returns a line about the data losses of each model that has some, beside those that a study trained."""
+    """Returns a line about the data losses of each model that has some, in addition to the trained ones."""
     models = [*([{"name": "the base model", **base}] if base else []), *references]
     losses = {model["name"]: render_data_losses(model["data_losses"]) for model in models}
     return [f"Data losses of {name}: {text}" for name, text in losses.items() if text]

@@ -1,4 +1,4 @@
-"""Finds the model that a name stands for: a run below the outputs folder, a model folder, or a model on the Hub."""
+"""Finds the model that a name stands for: a run under the outputs folder, a model folder, or a model on the Hub."""
 
 import re
 from collections.abc import Iterator
@@ -83,7 +83,7 @@ def select_model(name: str | None, root: Path) -> SelectedModel:
             f"{name}: no such folder, and {root} has no finished runs; set --root to the outputs of your runs"
         )
     names = {DIGEST.sub("", run.name) for run in finished}
-    raise ConfigError(f"{name}: no such run below {root}, and no folder; {did_you_mean(name, sorted(names))}")
+    raise ConfigError(f"{name}: no such run under {root}, and no folder; {did_you_mean(name, sorted(names))}")
 
 
 def newest_run(root: Path) -> SelectedModel:
@@ -96,7 +96,7 @@ def newest_run(root: Path) -> SelectedModel:
 
 
 def run_folders(root: Path) -> list[Path]:
-    """Returns the training and evaluation artifacts below the root, also unfinished ones."""
+    """Returns the training and evaluation artifacts under the root, also unfinished ones."""
     return [
         run
         for stage in ("training", "evaluation")

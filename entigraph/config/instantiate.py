@@ -198,7 +198,7 @@ def construction_problems(checked: DictConfig, key: str, error: InstantiationExc
 
 
 def nested_nodes(container: Any, key: str) -> Iterator[tuple[str, DictConfig]]:
-    """Yields the outermost nodes below a container, with their keys."""
+    """Yields the outermost nodes in a container, with their keys."""
     if isinstance(container, dict | DictConfig):
         items: Iterable[tuple[Any, Any]] = container.items()
     else:

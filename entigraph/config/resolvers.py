@@ -43,5 +43,5 @@ def jobs_at_once(accelerator: str) -> int:
 
 
 def largest(values: Sequence[int], other: int | None) -> int:
-    """Returns the largest of a study's budgets and of one given beside them."""
+    """Returns the largest of a study's budgets and of one given in addition."""
     return max(*values, other) if other is not None else max(values)

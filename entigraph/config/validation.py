@@ -44,7 +44,7 @@ def validate(
 ) -> dict[str, BuiltComponent]:
     """Returns every component by config path. Raises one ConfigError that lists every problem of every component.
 
-    `replaced` are nodes that are built in place of the config's; `known` are described in `build_all`.
+    `replaced` are nodes that are built instead of the config's; `known` are described in `build_all`.
     """
     problems = unknown_keys(config, Root, "")
     for section, kind in SECTIONS.items():

@@ -68,7 +68,7 @@ def walk_files(folder: Path) -> Iterator[tuple[Path, str | None]]:
 
 
 def walk_folder(folder: Path, seen: set[tuple[int, int]], links: list[Path]) -> Iterator[tuple[Path, str | None]]:
-    """Yields the new files below a folder; adds them to `seen`, and the links to `links`."""
+    """Yields the new files in a folder; adds them to `seen`, and the links to `links`."""
     status = folder.stat()
     if not is_new(identify(status), seen):
         return

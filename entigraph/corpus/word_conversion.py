@@ -38,7 +38,7 @@ def word_text(data: bytes, lost: Counter[str]) -> str:
 
 
 def write_formulas_as_text(data: bytes) -> bytes:
-    """Returns the document with runs of text in place of its formulas, which the converter leaves out."""
+    """Returns the document with runs of text instead of its formulas, which the converter leaves out."""
     written = BytesIO()
     with ZipFile(BytesIO(data)) as source, ZipFile(written, "w") as target:
         contents = {name: source.read(name) for name in source.namelist()}

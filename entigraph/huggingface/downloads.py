@@ -38,7 +38,7 @@ def is_read(name: str) -> bool:
 
 
 def count_bytes(advance: Advance) -> type[Any]:
-    """Returns what the hub client uses in the place of tqdm: it shows nothing, and advances by whole megabytes."""
+    """Returns what the Hub client uses instead of tqdm: it shows nothing, and advances by whole megabytes."""
     from tqdm import tqdm
 
     rest = 0

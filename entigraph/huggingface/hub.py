@@ -40,7 +40,7 @@ def download(name: str, key: str, patterns: list[str]) -> Path:
 
     try:
         return Path(snapshot_download(name, repo_type="dataset", allow_patterns=patterns))
-    except Exception as error:  # the hub client raises many types, with the same remedy for the user
+    except Exception as error:  # the Hub client raises many types, with the same remedy for the user
         message = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(
             f"{key}: {name!r} is not a local file and cannot be downloaded from the Hub: {message} "

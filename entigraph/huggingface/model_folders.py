@@ -65,7 +65,7 @@ def check_hub_model(path: str) -> None:
         return
     try:
         get_hf_file_metadata(hf_hub_url(path, "config.json"), timeout=HUB_TIMEOUT_SECONDS)
-    except Exception as error:  # the hub client raises many types, with the same remedy for the user
+    except Exception as error:  # the Hub client raises many types, with the same remedy for the user
         raise model_error(path, error) from None
 
 

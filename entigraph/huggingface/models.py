@@ -147,7 +147,7 @@ def eos_token_ids(generation: "GenerationConfig | None") -> list[int]:
 
 
 def weights_folder(path: str) -> Path | None:
-    """Returns the folder with a model's safetensors, downloaded from the hub if needed; None if it has none."""
+    """Returns the folder with a model's safetensors, downloaded from the Hub if needed; None if it has none."""
     from huggingface_hub import snapshot_download
 
     folder = Path(path).expanduser()

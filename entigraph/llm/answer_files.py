@@ -21,7 +21,7 @@ from entigraph.storage.durable_files import UNFINISHED, sync_file, sync_folder
 from entigraph.storage.record_log import LogReader
 
 LOG, DATABASE = ".log", ".sqlite"
-FORMER_FILE_NAMES = ("response_cache.sqlite", "journal.sqlite")  # written by earlier versions, beside the folder
+FORMER_FILE_NAMES = ("response_cache.sqlite", "journal.sqlite")  # written by earlier versions, next to the folder
 SCHEMA_VERSION = 2
 WAL_MODE = 2  # value of byte 18 of a SQLite file
 LOCK_TIMEOUT_S = 60.0

@@ -74,7 +74,7 @@ class PendingBatch:
 
 
 def response_cache_path(root: Path) -> Path:
-    """Returns the folder of the cache below `root`."""
+    """Returns the folder of the cache under `root`."""
     return root / FOLDER
 
 

@@ -85,7 +85,7 @@ def corpus_artifact(run: Components) -> Artifact:
 
 
 def tokenizer_artifact(run: Components) -> Artifact:
-    """A Hub ID stands for itself; a tokenizer trained below `paths.root` for the artifact that it lies in."""
+    """A Hub ID stands for itself; a tokenizer trained under `paths.root` for the artifact that it lies in."""
     path = getattr(run.tokenizer, "path", "")
     if enclosing_artifact(path, run.root):
         sources = [identify_path(path, run.root)]
@@ -220,7 +220,7 @@ def trained_model_key(run: Components) -> Key:
 
 
 def model_input(run: Components, path: str) -> dict[str, Path]:
-    """Returns the artifact that a model lies in, where it was trained below `paths.root`."""
+    """Returns the artifact that a model lies in, where it was trained under `paths.root`."""
     folder = enclosing_artifact(path, run.root)
     return {"model": folder} if folder else {}
 

@@ -44,7 +44,7 @@ def output_folder(experiment: str, stage: str, *, _root_: DictConfig) -> str:
 
 
 def load_need(need: DictConfig, parent: DictConfig) -> Run:
-    """Returns the run of a needed experiment below the same root. Raises ConfigError that names the experiment."""
+    """Returns the run of a needed experiment under the same root. Raises ConfigError that names the experiment."""
     shared = {
         "logger": OmegaConf.to_container(parent.logger, resolve=True),
         "trainer": runtime_settings(parent.trainer),
@@ -120,7 +120,7 @@ def all_steps(run: Run) -> list[Step]:
 
 
 def missing_inputs(run: Run) -> list[str]:
-    """Returns a line for each input below `paths.root` that does not exist and that no step of the run makes."""
+    """Returns a line for each input under `paths.root` that does not exist and that no step of the run makes."""
     steps = all_steps(run)
     planned = {step.artifact.folder for step in steps}
     return [

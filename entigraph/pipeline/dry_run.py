@@ -83,7 +83,7 @@ def render_sweep(study: str, root: str, runs: Sequence[Run], half_width: float |
     yield from (f"note: {note}" for note in dict.fromkeys(note for run in runs for note in run.notes))
     yield from synthesis_data_loss_lines(runs)
     states = Counter(artifact_state(artifact) for artifact in artifacts.values())
-    yield f"{len(artifacts)} folders below {root}: " + ", ".join(f"{count} {name}" for name, count in states.items())
+    yield f"{len(artifacts)} folders under {root}: " + ", ".join(f"{count} {name}" for name, count in states.items())
 
 
 def pending_evaluations(steps: Sequence[tuple[Run, Sequence[Step]]]) -> dict[Path, Run]:

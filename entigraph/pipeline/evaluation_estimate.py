@@ -1,6 +1,6 @@
 """Estimates the time of evaluations: as long as earlier ones of the same kind took on this machine, else unknown.
 
-Each evaluation appends a line to `evaluation_times.jsonl` below paths.root, which no cache key contains.
+Each evaluation appends a line to `evaluation_times.jsonl` under paths.root, which no cache key contains.
 """
 
 import json

@@ -154,7 +154,7 @@ def find_difference_problems(run: Run) -> list[str]:
 
 
 def find_model_problems(run: Run, path: str) -> list[str]:
-    """Returns what would stop loading a model that was not trained below `paths.root`."""
+    """Returns what would stop loading a model that was not trained under `paths.root`."""
     if not path or enclosing_artifact(path, run.root) or is_gguf(path):  # whose header the plan has checked
         return []
     if not Path(path).expanduser().exists():

@@ -61,7 +61,7 @@ def analysis_info(run: Run) -> RunInfo:
 
 def run_info(run: Run, identity: str, name: str, job_type: str, tags: Sequence[str]) -> RunInfo:
     config = cast(dict[str, Any], OmegaConf.to_container(run.config, resolve=True))
-    # W&B groups by plain config values only: the augmenter is its name there, with its options beside it.
+    # W&B groups by plain config values only: the augmenter is its name there, followed by its options.
     config |= {"augmenter": run.augmenter.name, "augmenter_options": config["augmenter"]}
     return RunInfo(
         id=identity,

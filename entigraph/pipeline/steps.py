@@ -230,7 +230,7 @@ def local_model_options(run: Run, model: str) -> dict[str, Any]:
 
 
 def local_model(run: Run, model: str) -> ModelUnderTest:
-    """Returns any model: one trained below `paths.root` with the tokenizer of its training, another with its own."""
+    """Returns any model: one trained under `paths.root` with the tokenizer of its training, another with its own."""
     from entigraph.evaluation.models_under_test import LocalModel
 
     folder = enclosing_artifact(model, run.root)

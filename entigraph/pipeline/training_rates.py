@@ -1,6 +1,6 @@
 """Training rates measured on this machine's CPU, for the plans of later runs: no datasheet states the speed of a CPU.
 
-Each training appends a line to `training_rates.jsonl` below paths.root, which no cache key contains.
+Each training appends a line to `training_rates.jsonl` under paths.root, which no cache key contains.
 """
 
 import json

@@ -43,7 +43,7 @@ class PublishedFile:
 
 @dataclass(frozen=True)
 class Publication:
-    """`artifacts` are the folders below the root that the files come from; `warnings` are shown before the upload."""
+    """`artifacts` are the folders under the root that the files come from; `warnings` are shown before the upload."""
 
     kind: Kind
     name: str

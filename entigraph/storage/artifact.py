@@ -68,7 +68,7 @@ class Artifact:
 
     Attributes:
         root: `paths.root`.
-        stage: The first level below `root`.
+        stage: The first level under `root`.
         name: The readable part of the folder's name.
         cache_key: The configuration values that determine the content.
         inputs: The folders of the input artifacts, by role.
@@ -414,7 +414,7 @@ def disk_is_full(folder: Path) -> bool:
 def identify_path(path: str | Path, root: Path) -> str:
     """Returns the identity of a path for cache keys.
 
-    A path inside an artifact below `root` (complete or not) is identified by its relative path, any other existing
+    A path inside an artifact under `root` (complete or not) is identified by its relative path, any other existing
     path by a fingerprint of its content, and any other name (a model on the Hugging Face Hub) by itself.
     """
     local = absolute_path(path)

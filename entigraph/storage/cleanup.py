@@ -1,4 +1,4 @@
-"""Lists the artifacts below paths.root (size, state, users) and removes those that are not needed.
+"""Lists the artifacts under paths.root (size, state, users) and removes those that are not needed.
 
 An artifact is needed if it is
 
@@ -37,8 +37,8 @@ from entigraph.storage.jsonl import parse_json
 MAX_USERS_SHOWN = 3
 MAX_VALUES_SHOWN = 8
 MAX_VALUE_WIDTH = 60
-REMOVED = ".removed"  # folders being deleted, below the root
-UNFINISHED_RUNS = ".runs"  # artifact names of each interrupted command, below the root
+REMOVED = ".removed"  # folders being deleted, under the root
+UNFINISHED_RUNS = ".runs"  # artifact names of each interrupted command, under the root
 DIGEST_WIDTH = len("-00000000")
 BUILDING, MAY_BE_BUILDING = "being built now", "being built by another host, or interrupted there"
 PATIENCE = f"; clean=true finds out within {locks.EXPIRY_S:.0f} s"
@@ -92,7 +92,7 @@ class StoredArtifact:
 
 @dataclass(frozen=True)
 class Inventory:
-    """All artifacts below a root.
+    """All artifacts under a root.
 
     Attributes:
         users: For each artifact's name, the artifacts built from it and the studies that contain it.
@@ -162,7 +162,7 @@ class Inventory:
 
 
 def take_inventory(root: Path, *, observe: bool = False) -> Inventory:
-    """Returns all artifacts below `root`. `observe`: waits up to a minute to see which are built on other hosts."""
+    """Returns all artifacts under `root`. `observe`: waits up to a minute to see which are built on other hosts."""
     folders = [
         folder
         for stage in FORMAT_VERSIONS
@@ -337,7 +337,7 @@ def shorten(value: Any) -> str:
 
 def render_total(root: Path, artifacts: Sequence[StoredArtifact], description: str = "") -> str:
     total = format_bytes(sum(stored.bytes for stored in artifacts))
-    return f"{count_of(len(artifacts), 'artifact')}{description} below {root}: {total}"
+    return f"{count_of(len(artifacts), 'artifact')}{description} under {root}: {total}"
 
 
 def format_age(modified: float) -> str:
@@ -355,7 +355,7 @@ def clean(root: Path, remove: bool, keep_runs: bool = True) -> Iterator[str]:
     """Yields a line for each artifact that is not needed, and removes them if `remove` is true. `keep_runs` is
     that of `find_unneeded`.
 
-    Raises ArtifactError while any artifact below `root` is being built, because its inputs are recorded only when it
+    Raises ArtifactError while any artifact under `root` is being built, because its inputs are recorded only when it
     finishes, and while a command runs, which may need what it has finished for its next build. Only the removal waits
     to see whether another host is building one.
     """
@@ -368,7 +368,7 @@ def clean(root: Path, remove: bool, keep_runs: bool = True) -> Iterator[str]:
             hint = PATIENCE if stored.building == MAY_BE_BUILDING else ""
             raise ArtifactError(
                 f"{stored.folder} is {stored.building}, and its inputs are recorded only when it finishes; "
-                f"run the same command when no build runs below paths.root{hint}"
+                f"run the same command when no build runs under paths.root{hint}"
             )
     unneeded, differences = inventory.find_unneeded(keep_runs), describe_differences(inventory.artifacts)
     for stored in unneeded:
@@ -379,10 +379,10 @@ def clean(root: Path, remove: bool, keep_runs: bool = True) -> Iterator[str]:
         yield render_total(root, kept, " of unfinished runs kept")
         yield f"the unfinished runs: {runs}; unfinished=true lists these too"
     if not unneeded:
-        yield f"nothing to remove: all {len(inventory.artifacts)} artifacts below {root} are needed"
+        yield f"nothing to remove: all {len(inventory.artifacts)} artifacts under {root} are needed"
     elif not remove:
         total = format_bytes(sum(stored.bytes for stored in unneeded))
-        yield f"{len(unneeded)} of {count_of(len(inventory.artifacts), 'artifact')} not needed below {root}: {total}"
+        yield f"{len(unneeded)} of {count_of(len(inventory.artifacts), 'artifact')} not needed under {root}: {total}"
         yield "nothing was removed; clean=true removes them"
     for stored in unneeded if remove else ():
         remove_artifact(stored.folder, root)
@@ -402,7 +402,7 @@ def check_not_running(commands: Collection[Path], root: Path, observe: bool) -> 
     if running := (observe_builds if observe else find_builds)(commands, root).values():
         here = BUILDING in running
         raise ArtifactError(
-            f"a command {'is running' if here else 'of another host is running, or was interrupted'} below {root}, and "
+            f"a command {'is running' if here else 'of another host is running, or was interrupted'} under {root}, and "
             "may need artifacts that nothing else does; run the same command when it has ended"
             + ("" if here else PATIENCE)
         )

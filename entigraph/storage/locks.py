@@ -86,7 +86,7 @@ def lock(
         lease = acquire(lease_folder(folder, root), waiting, unless)
     except OSError as error:
         raise ArtifactError(
-            f"cannot write below {root}: {error.strerror or error}; check the permissions, or set paths.root"
+            f"cannot write under {root}: {error.strerror or error}; check the permissions, or set paths.root"
         ) from None
     if lease is None:
         yield None

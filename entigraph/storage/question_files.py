@@ -2,7 +2,7 @@
 
 `answer` is the zero-based index of the correct choice. A list of indices, [0, 2] or [1], means that several choices may
 be correct and all of them must be selected (as in Coursera's exams, paper App. A.3). A free-form question has a list of
-accepted short `answers` in place of `choices` and `answer`.
+accepted short `answers` instead of `choices` and `answer`.
 """
 
 from collections import defaultdict

@@ -9,7 +9,7 @@ from entigraph.storage.fingerprints import flatten
 def scalar_scores(scores: Mapping[str, Any]) -> dict[str, float]:
     """Returns every number of an evaluation by "TASK/NAME", such as "closed_book/groups/forward/accuracy".
 
-    User-defined metrics are "TASK/METRIC". Data losses, which are reported beside the scores, are left out.
+    User-defined metrics are "TASK/METRIC". Data losses, which are reported with the scores, are left out.
     """
     return {
         f"{task}/{name.removeprefix('metrics.').replace('.', '/')}": value

@@ -58,7 +58,7 @@ def execute_multirun(config: DictConfig, start: Callable[[], Any]) -> Any:
 
 
 def print_artifacts(config: DictConfig) -> None:
-    """Prints the artifacts below paths.root for `entigraph list`, the unneeded ones for `entigraph clean`.
+    """Prints the artifacts under paths.root for `entigraph list`, the unneeded ones for `entigraph clean`.
 
     Raises ConfigError if that folder does not exist.
     """
@@ -96,7 +96,7 @@ def run_sweep(config: DictConfig, start: Callable[[], Any]) -> Any:
     jobs = expand_jobs(config) if has_known_jobs(config) else None
     for note in validate_jobs(jobs or [first_job(config)], config.stage).notes:
         print(f"note: {note}")
-    print(f"{config.study.name}: {describe_jobs(config, jobs)}, below {config.paths.root}")
+    print(f"{config.study.name}: {describe_jobs(config, jobs)}, under {config.paths.root}")
     sweep = Sweep(without_hydra(config), jobs, Path(config.hydra.sweep.dir))
     state = SweepState()
     with artifact.translate_disk_errors(Path(config.paths.root)):

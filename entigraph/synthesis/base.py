@@ -135,7 +135,7 @@ class Augmenter:
         raise NotImplementedError(f"{type(self).__name__}.write")
 
     def count_tasks(self, entities: int) -> Mapping[str, int] | None:
-        """Returns how many tasks of each kind, in the order of generation, one document with so many entities gives.
+        """Returns how many tasks of each kind, in the order of generation, a document with that many entities yields.
 
         None: the tasks are enumerated instead, which takes about a second per million.
         """
@@ -163,9 +163,9 @@ WRITER_PROMPT = "writer"  # system message of every request in the shared_prefix
 class PromptAugmenter(Augmenter):
     """An augmenter that asks about one document at a time with prompt files.
 
-    The prompt files named by `prompt_names` are in the folder `prompts` beside the module of the class or of one of its
-    base classes, or are built-in prompts. The option `prompts` is a folder that replaces them; it must hold exactly
-    these files. Temperature 1.0 is the value in the authors' code; the paper does not state one for EntiGraph. A
+    The prompt files in `prompt_names` are built-in prompts or lie in a `prompts` folder next to the module of the class
+    or of one of its base classes. The option `prompts` is a folder that replaces them; it must contain exactly these
+    files. Temperature 1.0 is the value in the authors' code; the paper does not state one for EntiGraph. A
     document longer than `max_document_tokens` (of four characters) is split into overlapping parts.
     """
 
@@ -249,7 +249,7 @@ def check_prompt_folder(folder: Path, required: Sequence[str]) -> None:
 
 
 def find_prompt_folder(augmenter: type, name: str) -> Path:
-    """Returns the first folder that has the prompt, beside the module of the class or of one of its base classes.
+    """Returns the first folder that has the prompt, next to the module of the class or of one of its base classes.
 
     Raises ConfigError if there is none.
     """

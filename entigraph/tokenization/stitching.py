@@ -26,7 +26,7 @@ class Seams:
     """
 
     ends: NDArray[np.int64]
-    line_breaks: tuple[int | None, int | None]  # in place of the end-of-text token, and of the begin-of-text token
+    line_breaks: tuple[int | None, int | None]  # instead of the end-of-text token, and of the begin-of-text token
 
     def replace_separators(self, ids: NDArray[np.uint32], start: int) -> NDArray[np.uint32]:
         """Returns the ids of a text that is placed at `start`, with its separators at seams replaced."""

@@ -33,9 +33,9 @@ class DocumentSelection:
 class TextSelection:
     """The longest prefix of whole texts within `budget` tokens (None: all), in an order seeded by `seed`.
 
-    `repeat`: if all texts are drawn and the budget is not reached, they are drawn again (raw documents have nothing
-    more to give). `block_length`: each text lies within one block of so many tokens; a longer one is left out (skip) or
-    truncated (cut). `validation_fraction` of each document's texts are held out, the same texts for every budget.
+    `repeat`: if all texts are selected and the budget is not reached, they are repeated (raw documents have nothing
+    more to give). `block_length`: each text lies within one block of this many tokens; a longer one is dropped (skip)
+    or truncated (cut). `validation_fraction` of each document's texts are held out, the same texts for every budget.
     `documents`: only the texts about these.
     """
 

@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA, Hu et al. 2021; QLoRA, Dettmers et al. 2023) trained in place of a model's weights.
+"""Low-rank adapters (LoRA, Hu et al. 2021; QLoRA, Dettmers et al. 2023) trained instead of a model's weights.
 
 Importing this module does not import torch or peft. The layers are those of `peft`; their initial weights are a
 function of seed and name, so that they are the same on any number of ranks.

@@ -104,7 +104,7 @@ class PretrainedModel:
     """Any Hugging Face causal language model, by folder or Hub ID.
 
     `shape` contains values of its config.json, so that a plan for a model on the Hub needs no download. `adapter`, a
-    `LoraAdapter`, is trained in place of the weights. `add_difference`, a folder or Hub ID, is a model tuned from this
+    `LoraAdapter`, is trained instead of the weights. `add_difference`, a folder or Hub ID, is a model tuned from this
     one: the exported model is the trained one plus what that tuning changed.
     """
 

@@ -46,7 +46,7 @@ class StudyView:
 
 
 def list_studies(root: Path) -> list[str]:
-    """Returns the studies below the root, the newest first."""
+    """Returns the studies under the root, the newest first."""
     folders = [folder for folder in (root / "studies").glob("*") if (folder / "runs").is_dir()]
     return [folder.name for folder in sorted(folders, key=lambda folder: -folder.stat().st_mtime)]
 
@@ -96,7 +96,7 @@ def describe_age(sweep: Path, job: int) -> str:
 
 
 def list_models(root: Path) -> list[str]:
-    """Returns the finished trainings below the root, the newest first."""
+    """Returns the finished trainings under the root, the newest first."""
     finished = [folder for folder in run_folders(root) if folder.parent.name == "training" and is_complete(folder)]
     return [folder.name for folder in sorted(finished, key=lambda folder: -folder.stat().st_mtime)]
 

@@ -1,4 +1,4 @@
-"""The paper's figures and tables, and a study's own results beside them."""
+"""The paper's figures and tables, and a study's own results next to them."""
 
 import csv
 import json

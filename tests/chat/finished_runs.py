@@ -35,7 +35,7 @@ RUN = "lamps-entigraph-all-seed0-0123abcd"
 
 
 def write_run(root: Path, model: Path, texts: int = len(TEXTS)) -> Path:
-    """Returns the training artifact of a run on the first `texts` texts, from a base model below the same root."""
+    """Returns the training artifact of a run on the first `texts` texts, from a base model under the same root."""
     corpus = write_artifact(root, "corpus", "lamps-00000001")
     write_lines(corpus / "documents.jsonl", DOCUMENTS)
     synthesis = write_artifact(root, "synthesis", "lamps-entigraph-00000002", {"corpus": corpus})

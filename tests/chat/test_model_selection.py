@@ -41,7 +41,7 @@ def test_problem_is_explained(outputs: Path, tmp_path: Path) -> None:
     build_folder(unfinished, "1").mkdir(parents=True)
     (file := tmp_path / "a.txt").touch()
     for name, root, message in [
-        ("lamps-entigraf-all-seed0", outputs, "no such run below .*did you mean lamps-entigraph-all-seed0"),
+        ("lamps-entigraf-all-seed0", outputs, "no such run under .*did you mean lamps-entigraph-all-seed0"),
         ("lamps", tmp_path / "empty", "has no finished runs; set --root"),
         (None, tmp_path / "empty", "has no finished run; run one first"),
         (str(outputs / "corpus"), outputs, "is not a model: it has no config.json"),

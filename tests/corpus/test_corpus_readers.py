@@ -150,7 +150,7 @@ TALK = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "I
 
 
 def test_conversations_from_json_lines_equal_parquet(tmp_path: Path) -> None:
-    """As UltraChat has them: Parquet of several splits, other columns beside the messages."""
+    """As UltraChat has them: Parquet of several splits, other columns next to the messages."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -124,7 +124,7 @@ def keys_of(options: OpenAIBatchWriter, requests: list[Request]) -> list[bytes]:
 
 class BatchEndpoint:
     """Answers batches of one request. A batch has each of the `statuses` in turn, then the last. `faults` are replies
-    that are given once in place of another, by method and last part of the path; `cut` downloads end early, once.
+    that are given once instead of another, by method and last part of the path; `cut` downloads end early, once.
     """
 
     def __init__(self, statuses: Sequence[str] = ("completed",), faults: Any = (), cut: bool = False) -> None:

@@ -34,7 +34,7 @@ OPTIONS = [
 
 
 class KilledRun:
-    """A run below a root. `seconds`: how long each stage took when it was not killed."""
+    """A run under a root. `seconds`: how long each stage took when it was not killed."""
 
     def __init__(self, root: Path, server: Any, seconds: dict[str, float], seed: int) -> None:
         self.root, self.server, self.seconds, self.random = root, server, seconds, random.Random(seed)

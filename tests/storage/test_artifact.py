@@ -165,7 +165,7 @@ def test_disk_error_of_a_library_raises_one_error(tmp_path: Path) -> None:
 
 def test_unwritable_root_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ArtifactError, match="cannot write below .*file"):
+    with pytest.raises(ArtifactError, match="cannot write under .*file"):
         artifact.build_artifact(letters_artifact(tmp_path / "file"), write_letters)
 
 

@@ -38,7 +38,7 @@ def unneeded(root: Path) -> set[str]:
 
 def test_list_shows_users(root: Path, command_here: Command) -> None:
     process = command_here("list", "experiments=smoke")
-    assert process.returncode == 0 and "28 artifacts below" in process.stdout and "0 unfinished" in process.stdout
+    assert process.returncode == 0 and "28 artifacts under" in process.stdout and "0 unfinished" in process.stdout
     lines = process.stdout.splitlines()
     at = next(number for number, line in enumerate(lines) if line.startswith("training") and "raw-4000" in line)
     assert f"studies/{study_of(root).name}, evaluation/fictional-raw-4000-seed0-" in lines[at + 1]
@@ -127,7 +127,7 @@ def test_nothing_is_removed_while_a_command_runs_even_between_its_builds(root: P
     shutil.rmtree(study_of(root))
     with locks.running_command(root):
         for remove in (False, True):
-            with pytest.raises(ArtifactError, match="a command is running below"):
+            with pytest.raises(ArtifactError, match="a command is running under"):
                 list(cleanup.clean(root, remove))
     killed = root / ".locks" / "commands-0123" / "1"
     killed.parent.mkdir()
@@ -150,7 +150,7 @@ def test_artifacts_of_an_unfinished_run_are_kept_until_it_is_given_up(configured
     assert any(".building-" in name for name in folders) and len(folders) > 1
     lines = list(cleanup.clean(run.root, remove=True))
     assert artifact_names(run.root) == folders, "the same command continues from them"
-    assert f"{len(folders)} artifacts of unfinished runs kept below {run.root}" in lines[0]
+    assert f"{len(folders)} artifacts of unfinished runs kept under {run.root}" in lines[0]
     listing = "\n".join(cleanup.render_inventory(cleanup.take_inventory(run.root)))
     assert listing.count(f"unfinished run {run.readable_name}") == len(folders) and "1 unfinished" in listing
     assert f"the unfinished runs: {run.readable_name}; unfinished=true lists these too" in lines[1]

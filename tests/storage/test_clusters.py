@@ -266,7 +266,7 @@ def test_only_removal_waits_for_heartbeats_of_other_hosts(
         list(cleanup.clean(tmp_path, remove=False))
     assert time.monotonic() - started < locks.EXPIRY_S / 2
     monkeypatch.setattr(locks, "EXPIRY_S", EXPIRY_S)
-    assert "removed 1 artifact below" in "\n".join(cleanup.clean(tmp_path, remove=True))
+    assert "removed 1 artifact under" in "\n".join(cleanup.clean(tmp_path, remove=True))
 
 
 def test_files_are_on_disk_before_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

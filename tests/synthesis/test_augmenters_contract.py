@@ -74,7 +74,7 @@ def budget_of(augmenter: Augmenter) -> int:
 def synthesize(
     server: Handle, augmenter: Augmenter, corpus: Path, out: Path, budget: int | None = None
 ) -> tuple[list[SyntheticText], dict[str, Any]]:
-    """Returns the texts and counts of a synthesis with the mock server and a response cache beside the corpus."""
+    """Returns the texts and counts of a synthesis with the mock server and a response cache next to the corpus."""
     out.mkdir()
     writer = OpenAIWriter(model="mock-llm", base_url=server.base_url, concurrency=16, max_cost_usd=None)
     with writer.connect(corpus.parent / "cache.sqlite") as llm:

@@ -149,7 +149,7 @@ def test_wandb_logger_of_lightning_ends_with_the_training(root: Path) -> None:
 def test_error_of_the_last_save_of_a_user_callback_is_raised(periodic: bool, root: Path) -> None:
     """The save runs in the background and fails like one on a full disk: its file exceeds the limit of the process."""
     target = "lightning.pytorch.callbacks.ModelCheckpoint"
-    name = "mine" if periodic else "checkpointing"  # in place of ours
+    name = "mine" if periodic else "checkpointing"  # instead of ours
     callbacks = {name: {"_target_": target, "dirpath": str(root / "mine"), "every_n_train_steps": 4}}
     trainer = {"max_steps": 4, "accelerator": "cpu", "async_checkpoints": True, "checkpoint_every_n_steps": 500}
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)

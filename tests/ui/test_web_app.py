@@ -85,5 +85,5 @@ def test_comparison_without_evaluations_is_a_message(client: Any) -> None:
 
 
 def test_wrong_model_is_a_message(client: Any) -> None:
-    with pytest.raises(Exception, match="no such run below"):
+    with pytest.raises(Exception, match="no such run under"):
         client.predict("<b>nothing</b>", "no second model", "Who?", False, 5, api_name="/ask")

@@ -115,7 +115,7 @@ def document_request(
 ) -> Request:
     """Returns a request that begins like all those about the document, so that a server can cache the beginning.
 
-    `system` and `task` are names of prompts; `sections` are texts below the task, by heading.
+    `system` and `task` are names of prompts; `sections` are texts after the task, by heading.
     """
     texts = {"Task": load_prompt(task), **sections}
     suffix = "".join(f"\n\n### {heading}\n{text}" for heading, text in texts.items())

@@ -21,7 +21,7 @@ MAX_CHANGED_QUESTIONS = 2_000  # on the page; paired.json has all
 
 @dataclass(frozen=True, kw_only=True)
 class Paired:
-    """`one` minus `other`: two evaluations, by the name of their folder below evaluation/, its beginning, or a path.
+    """`one` minus `other`: two evaluations, by the name of their folder in evaluation/, its beginning, or a path.
 
     Null: the evaluation of this configuration, and that of its base model. `task` null: the first that both have.
     """

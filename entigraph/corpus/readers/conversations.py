@@ -1,4 +1,4 @@
-"""Reads conversations for instruction tuning from JSON lines or Parquet, in files or a dataset on the hub."""
+"""Reads conversations for instruction tuning from JSON lines or Parquet, in files or a dataset on the Hub."""
 
 import json
 from collections import Counter
@@ -24,7 +24,7 @@ EXPECTED = (
 SOURCE = "a .jsonl or .parquet file, a folder of them"
 SUFFIXES = (".jsonl", ".parquet")
 FIELDS = ("messages", "conversations", "conversation")  # in order of preference
-SYSTEM, TOOLS = "system", "tools"  # fields beside the messages: the system prompt, and tools that they may call
+SYSTEM, TOOLS = "system", "tools"  # fields next to the messages: the system prompt, and tools that they may call
 ROLE_NAMES, CONTENT_NAMES = ("role", "from"), ("content", "value")  # OpenAI's and ShareGPT's keys of a message
 ROLES: Mapping[str, str] = {
     **dict.fromkeys(["human", "prompter"], "user"),
@@ -42,7 +42,7 @@ class UnusableConversation(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Conversations:
-    """Every file at `path` whose name matches `files`: a file, a folder, or a dataset on the hub, downloaded once.
+    """Every file at `path` whose name matches `files`: a file, a folder, or a dataset on the Hub, downloaded once.
 
     A document's text is the JSON of its messages, which tokenizer=chat renders. `documents` limits how many are read
     (null: all). Conversations without an assistant message, with an empty one, or with tools are skipped and counted.

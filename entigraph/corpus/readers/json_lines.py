@@ -19,7 +19,7 @@ EXPECTED = "a .jsonl file, a folder of them"
 
 @dataclass(frozen=True, kw_only=True)
 class JsonLines:
-    """Every .jsonl file at `path`: a file, a folder, or the name of a dataset on the hub, which is downloaded once.
+    """Every .jsonl file at `path`: a file, a folder, or the name of a dataset on the Hub, which is downloaded once.
 
     `text_field` names the field that holds the text. `documents` limits how many lines are read (null: all), in the
     order of the files; a token budget later draws among them at random.

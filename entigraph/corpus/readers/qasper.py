@@ -53,7 +53,7 @@ class Qasper(BenchmarkReader):
 
 
 def read_sections(paper: Any, location: str) -> Iterator[str]:
-    """Yields title, abstract and the paragraphs of each section below its name."""
+    """Yields title, abstract and the paragraphs of each section under its name."""
     yield text_field(paper, "title", location, EXPECTED)
     if str(paper.get("abstract") or "").strip():
         yield text_field(paper, "abstract", location, EXPECTED)

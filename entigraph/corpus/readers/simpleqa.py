@@ -22,7 +22,7 @@ class SimpleQA(BenchmarkReader):
     """`path` is a JSONL file with one question per line. Each distinct page is a document.
 
     A question belongs to the first of its pages. `answer` may be a list of accepted answers. `documents` limits the
-    questions to those of the first so many pages.
+    questions to those about the first N pages.
     """
 
     name: str = "simpleqa"

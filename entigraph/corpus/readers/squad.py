@@ -91,7 +91,7 @@ def read_passages(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def read_text(record: Any, key: str, location: str) -> str:
-    """Returns a text; SQuAD's titles have underscores in place of spaces."""
+    """Returns a text; SQuAD's titles have underscores instead of spaces."""
     text = text_field(record, key, location, EXPECTED)
     return text.replace("_", " ") if key == "title" else text
 

@@ -26,7 +26,7 @@ EXPECTED = "a folder of documents (.txt, .md, .rst, .pdf, .html, .docx)"
 
 @dataclass(frozen=True, kw_only=True)
 class TextFiles:
-    """Reads every document below `path`, in the order of the names; the id of a document is its relative path.
+    """Reads every document in `path`, in the order of the names; the id of a document is its relative path.
 
     Files without text and files of other kinds are skipped with a reason. A text file that is not text is an error.
 
@@ -57,7 +57,7 @@ class TextFiles:
     def sources(self) -> list[Path]:
         """Also reads the questions, so that a problem in them is reported before anything is built.
 
-        Files of other kinds are no sources: a picture beside the documents does not change the corpus.
+        Files of other kinds are no sources: a picture next to the documents does not change the corpus.
         """
         folder = self.folder
         if not folder.is_dir():

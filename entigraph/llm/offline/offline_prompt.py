@@ -25,10 +25,10 @@ class OfflinePrompt:
     """A parsed prompt.
 
     Attributes:
-        sections: The text below each "### Heading" of the prompt, by lower-case heading.
+        sections: The text under each "### Heading" of the prompt, by lower-case heading.
         task: The first line of the Task section (of the system prompt if there is none), in lower case.
         rng: Seeded with the request's hash, so that the answer is a function of the request.
-        details: The text below each "### Heading" of the request's suffix, by lower-case heading.
+        details: The text under each "### Heading" of the request's suffix, by lower-case heading.
     """
 
     sections: Mapping[str, str]

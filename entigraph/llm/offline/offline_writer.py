@@ -47,7 +47,7 @@ def answer_request(request: Request, errors: float = 0.0) -> str:
     from entigraph.llm.offline.offline_tasks import find_task
 
     sections = parse_sections(request.user)
-    if "document" in sections:  # details below headings of their own are not part of it
+    if "document" in sections:  # details under their own headings are not part of it
         sections["document"] = sections["document"].removesuffix(request.suffix.strip()).rstrip()
     task_line = sections.get("task", request.system).split("\n", 1)[0].strip().lower()
     prompt = OfflinePrompt(sections, task_line, random.Random(request.hash), parse_details(request.suffix))

@@ -42,7 +42,7 @@ class OpenAIOptions:
         send_seed: Sends the sample index as `seed`, which makes samples reproducible where the endpoint supports it.
         reasoning_effort: How much a reasoning model reasons: minimal, low, medium, high; null: not sent.
         extra_body: Other parameters of the request body, such as `top_p`.
-        capabilities: What the endpoint accepts, in place of what is learned from its rejections: a parameter and true
+        capabilities: What the endpoint accepts, instead of what is learned from its rejections: a parameter and true
             (accepted), false (not sent) or the form in which it is sent (`response_format: json_object`,
             `max_completion_tokens: max_tokens`, `system: user`). See `entigraph.llm.openai.capabilities`.
         finish_reasons: Finish reasons of the endpoint that are not known here, each with "stop", "length", "refusal" or

@@ -42,7 +42,7 @@ NAME_KEYS = ("name", "entity", "title", "text", "label")
 
 @dataclass(frozen=True, kw_only=True)
 class EntityAugmenter(PromptAugmenter):
-    """Asks for the entities of each document first. `max_entities` keeps the first so many of each list."""
+    """Asks for the entities of each document first. `max_entities` limits the number of entities per document."""
 
     max_entities: int | None = None
     min_entities: ClassVar[int] = 1
@@ -170,7 +170,7 @@ class EntiGraph(EntityAugmenter):
 
 
 def split_groups(answer: str) -> Iterator[tuple[int, str]]:
-    """Yields the number and the text below each heading. A heading within a text has another number of equals signs."""
+    """Yields the number and the text under each heading. A heading within a text has another number of equals signs."""
     headings = list(GROUP_HEADING.finditer(answer))
     headings = [heading for heading in headings if heading["bars"] == headings[0]["bars"]]
     ends = [*(heading.start() for heading in headings[1:]), len(answer)]
