@@ -24,6 +24,7 @@ from entigraph.runtime.processes import process_group
 from entigraph.runtime.progress import Progress, SilentProgress
 from entigraph.storage import artifact, cleanup, locks
 from entigraph.storage.artifact import Artifact, enclosing_artifact
+from entigraph.storage.private_marks import mark_private
 from entigraph.tracking.base import Tracker
 from entigraph.training.adapters import adapter_of, check_adapter
 from entigraph.training.component_nodes import check_buildable, has_external_nodes, resolved_nodes
@@ -53,6 +54,7 @@ def run_pipeline(run: Run, progress: Progress) -> None:
     check_single_process(None)
     for note in run.notes:
         progress.notify(f"note: {note}")
+    protect_private_study(run)
     with locks.running_command(run.root), keep_artifacts(run):
         for other, steps in needed_steps(run):
             execute_steps(other, steps, progress)
@@ -82,10 +84,18 @@ def run_stage(run: Run, stage: Stage, progress: Progress) -> None:
         for step in steps:
             if step.artifact.complete:
                 progress.notify(f"already complete: {step.artifact.folder}")
+    protect_private_study(run)
     with locks.running_command(run.root), keep_artifacts(run):
         execute_steps(run, [*shared, *steps], progress)
         register_run(run)
         register_baselines(run)
+
+
+def protect_private_study(run: Run) -> None:
+    """Makes `entigraph publish` refuse all artifacts of a private study, before the first of them is built."""
+    if run.config.study.private:
+        folders = [study_folder(run), *(step.artifact.folder for step in all_steps(run))]
+        mark_private(folders, run.root, run.config.study.name)
 
 
 def keep_artifacts(run: Run) -> AbstractContextManager[None]:

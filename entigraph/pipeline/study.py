@@ -91,7 +91,6 @@ def study_member(run: Run) -> dict[str, Any]:
         "label": run.disclaimer,
         "repeats": run.augmenter.repeats,
         **({"varies": varies} if varies else {}),
-        **({"private": True} if run.config.study.private else {}),
         **{name: str(part.folder.relative_to(run.root)) for name, part in folders.items() if part},
     }
 

@@ -14,6 +14,7 @@ from entigraph.config.suggestions import did_you_mean
 from entigraph.errors import ArtifactError, ConfigError
 from entigraph.publish.results_card import render_results_card
 from entigraph.storage.artifact import BUILDING, artifact_folder, read_json, read_manifest
+from entigraph.storage.private_marks import private_study
 
 FIGURES = ("curve", "forecast", "losses", "recall")
 CARD = "README.md"
@@ -63,7 +64,7 @@ def collect_files(kind: Kind, name: str, root: Path, with_texts: bool) -> Public
     """
     collect = {Kind.corpus: collect_corpus, Kind.model: collect_model, Kind.results: collect_results}[kind]
     publication = collect(name, root, with_texts)
-    check_not_private(publication, root)
+    check_not_private(publication)
     paths = list(find_local_paths(publication.files, root))
     warnings = [f"{file} contains the path {path}" for file, path in paths]
     return Publication(kind, publication.name, publication.files, publication.artifacts, publication.left_out, warnings)
@@ -137,16 +138,12 @@ def accepted_names(folder: Path) -> tuple[str, str]:
     return folder.name, folder.name[: -len("-00000000")]
 
 
-def check_not_private(publication: Publication, root: Path) -> None:
+def check_not_private(publication: Publication) -> None:
     """Raises ConfigError if a run with study.private=true made one of the artifacts."""
-    names = {str(folder.relative_to(root)) for folder in publication.artifacts if folder.is_relative_to(root)}
-    for file in sorted(root.glob("studies/*/runs/*.json")):
-        entry = read_json(file)
-        study = file.parent.parent
-        if entry.get("private") and (study in publication.artifacts or names.intersection(map(str, entry.values()))):
-            raise ConfigError(
-                f"{publication.name} belongs to the private study {study.name} (study.private); nothing is published"
-            )
+    for study in filter(None, map(private_study, publication.artifacts)):
+        raise ConfigError(
+            f"{publication.name} belongs to the private study {study} (study.private); nothing is published"
+        )
 
 
 def find_local_paths(files: Sequence[PublishedFile], root: Path) -> Iterator[tuple[str, Path]]:

@@ -20,6 +20,7 @@ from entigraph.runtime.processes import process_group
 from entigraph.runtime.progress import Progress, SilentProgress
 from entigraph.storage import artifact
 from entigraph.storage.artifact import Artifact
+from entigraph.storage.private_marks import private_study
 from entigraph.storage.texts import read_texts
 from entigraph.tracking.base import Tracker
 from tests.conftest import ARTICLE, TINY
@@ -185,6 +186,26 @@ def test_stage_builds_the_shared_tokenizer_that_it_needs(configured: Configured)
     for stage in (Stage.corpus, Stage.synthesis):
         execution.run_stage(run, stage, SilentProgress())
     assert run.artifacts.tokenizer.complete and run.artifacts.synthesis.complete
+
+
+def test_artifacts_of_a_private_study_stay_private(configured: Configured) -> None:
+    overrides = ["corpus.documents=1", "evaluation=none", "logger=none", "study.name=notes"]
+    run = configured(*overrides, "study.private=true")
+    execution.run_stage(run, Stage.corpus, SilentProgress())
+    execution.run_stage(configured(*overrides), Stage.corpus, SilentProgress())
+    for folder in (study_folder(run), *(step.artifact.folder for step in run_steps(run))):
+        assert private_study(folder) == "notes"
+    other = configured(*overrides, "seed=1").artifacts
+    assert private_study(other.synthesis.folder) == "notes" and not private_study(other.training.folder)
+
+
+def test_run_marks_its_artifacts_as_private_before_the_first_step(configured: Configured, tmp_path: Path) -> None:
+    run = configured("augmenter=raw", "evaluation=none", "logger=none", "study.private=true")
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "outputs" / "corpus").write_text("in the way of the first step")
+    with pytest.raises(NotADirectoryError):
+        execution.run_pipeline(run, SilentProgress())
+    assert private_study(run.artifacts.training.folder) == "study"
 
 
 # --- a corpus without questions ---

@@ -12,6 +12,7 @@ from entigraph.errors import ArtifactError, ConfigError
 from entigraph.publish.published_files import Kind, collect_files
 from entigraph.publish.results_card import render_results_card
 from entigraph.storage.artifact import build_folder, write_json
+from entigraph.storage.private_marks import mark_private
 from tests.chat.finished_runs import DOCUMENTS, RUN, write_run
 from tests.conftest import Command
 from tests.publish.hub_server import Hub, hub_server
@@ -109,14 +110,20 @@ def test_missing_token_and_refusal_raise_one_error(command: Command, model_outpu
 
 
 def test_private_study_is_not_published(tiny_model: Path, tmp_path: Path) -> None:
-    write_run(tmp_path, tiny_model)
-    runs = tmp_path / "studies" / STUDY / "runs"
-    runs.mkdir(parents=True)
-    write_json(runs / "a.json", {"training": f"training/{RUN}", "synthesis": f"synthesis/{SYNTHESIS}", "private": True})
-    write_json(runs.parent / "curve.json", {"base": None, "baselines": [], "points": [], "notes": []})
-    for kind, name in ((Kind.model, RUN), (Kind.corpus, SYNTHESIS), (Kind.results, STUDY)):
-        with pytest.raises(ConfigError, match=f"belongs to the private study {STUDY}"):
-            collect_files(kind, name, tmp_path, False)
+    root = tmp_path / "outputs"
+    training = write_run(root, tiny_model)
+    study = root / "studies" / STUDY
+    study.mkdir(parents=True)
+    write_json(study / "curve.json", {"base": None, "baselines": [], "points": [], "notes": []})
+    mark_private([root / "synthesis" / SYNTHESIS, study], root, "lamps")
+    for kind, name, root_option in (
+        (Kind.model, RUN, root),  # whose texts are private
+        (Kind.model, str(training), tmp_path / "elsewhere"),
+        (Kind.corpus, SYNTHESIS, root),
+        (Kind.results, STUDY, root),
+    ):
+        with pytest.raises(ConfigError, match="belongs to the private study lamps"):
+            collect_files(kind, name, root_option, False)
 
 
 def test_local_paths_in_published_files_are_warned_about(tiny_model: Path, tmp_path: Path) -> None:
