@@ -104,6 +104,7 @@ def read_verdict(completion: Completion) -> JudgedAnswer:
         verdict = parse_object(completion.text, "verdict")["verdict"]
         return JudgedAnswer(AnswerVerdict(str(verdict).strip().lower().replace(" ", "_")))
     except ValueError:
+        completion.discard()
         return JudgedAnswer(None, UNREADABLE, reply)
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, field
 from operator import add
 from pathlib import Path
 from typing import Any, Protocol
@@ -87,6 +87,9 @@ class Completion:
             is no answer.
         reasoning: The model's reasoning, as far as the endpoint returns it.
         notes: What a result should report about this answer, such as a parameter that the endpoint does not accept.
+        discard: Callers call it if the content of a complete answer is unusable, such as a refusal in prose or JSON of
+            the wrong form. The answer stays in the response cache, but later commands send the request again. Without
+            effect on a truncated answer: another one would end at the same limit.
     """
 
     text: str
@@ -95,6 +98,7 @@ class Completion:
     usage: Usage = Usage()
     reasoning: str = ""
     notes: tuple[str, ...] = ()
+    discard: Callable[[], None] = field(default=lambda: None, compare=False, repr=False)
 
     @property
     def is_answer(self) -> bool:

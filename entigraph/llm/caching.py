@@ -6,16 +6,20 @@ is no answer (a refusal, an error, an empty reply) is not cached, so that the ne
 
 import hashlib
 import json
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
+from uuid import uuid4
 
-from entigraph.llm.base import Completion, Request
+from entigraph.llm.base import LENGTH, Completion, Request
+from entigraph.llm.cost import COMMAND_VARIABLE
 from entigraph.llm.response_cache import AnswerTotals, ResponseCache
 
 MAX_BUFFERED_CAPACITIES = 4  # answers waiting for an earlier one, in multiples of the transport's capacity
@@ -72,6 +76,7 @@ class CachingLLM:
         self, name: str, cache: ResponseCache, build_body: Callable[[Request], Body], transport: Transport
     ) -> None:
         self.name, self.cache, self.build_body, self.transport = name, cache, build_body, transport
+        self.command = current_command()
         self.sent = self.answered = 0
         self.lock = threading.Lock()
         self.in_flight: dict[bytes, Answer] = {}
@@ -94,6 +99,8 @@ class CachingLLM:
                     answer = answer.result() or self.read_cached(key)
                     self.cache.sync()
                 window.popleft()
+                if answer.finish_reason != LENGTH:
+                    answer = replace(answer, discard=partial(self.cache.discard, key, self.command))
                 yield answer
         finally:
             self.transport.drain()
@@ -107,6 +114,7 @@ class CachingLLM:
             if request is None:
                 return
             wire_request = build_wire_request(self.build_body(request), request)
+            wire_request = replace(wire_request, key=self.cache.current_key(wire_request.key, self.command))
             answer = self.in_flight.get(wire_request.key)
             if answer is not None:  # an identical request: one answer serves both
                 window.append((wire_request.key, answer))
@@ -137,6 +145,11 @@ class CachingLLM:
         return completion
 
 
+def current_command() -> str:
+    """Returns the id of the command; of this connection in a process without one, such as a notebook."""
+    return os.environ.get(COMMAND_VARIABLE) or uuid4().hex
+
+
 def build_wire_request(body: Body, request: Request) -> WireRequest:
     encoded = encode_body(body)
     return WireRequest(encoded, request_key(encoded, request.sample), request_scope(body, request), request)
@@ -164,12 +177,13 @@ class CachedAnswers:
     """Looks up requests in the response cache without sending them, for cost estimates. `cache` may be None."""
 
     def __init__(self, cache: ResponseCache | None, build_body: Callable[[Request], Body]) -> None:
-        self.cache, self.build_body = cache, build_body
+        self.cache, self.build_body, self.command = cache, build_body, current_command()
 
     def answer(self, request: Request) -> Completion | None:
         if self.cache is None:
             return None
-        return self.cache.get(build_wire_request(self.build_body(request), request).key)
+        key = build_wire_request(self.build_body(request), request).key
+        return self.cache.get(self.cache.current_key(key, self.command))
 
     def siblings(self, request: Request) -> AnswerTotals:
         """Returns the totals over all answers whose requests differ only in suffix or sample index."""

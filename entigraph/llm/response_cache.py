@@ -51,6 +51,7 @@ SPENDING = "spending"
 REFRESH_TIME_FRACTION = 0.02
 MAX_OPEN_DATABASES = 16
 POSITION_BITS = 40
+DISCARDED = "discarded"  # finish reason of an entry that marks another answer; its text is the command that did so
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,21 @@ class ResponseCache:
             self.index[key] = locate(self.by_path[log.path], position)
         return completion
 
+    def discard(self, key: bytes, command: str) -> None:
+        """Makes later commands send the request of a stored answer again, under another key (`current_key`)."""
+        marker = derive_key(key)
+        if key in self.index and marker not in self.index:
+            self.put(marker, Completion(text=command, model="", finish_reason=DISCARDED))
+
+    def current_key(self, key: bytes, command: str) -> bytes:
+        """Returns the key of a request's answer: a new one for each time that another command discarded the answer."""
+        with self.translate_errors(), self.lock:
+            while marker := self.read(derive_key(key)):
+                if decode_completion(marker).text == command:
+                    break
+                key = derive_key(marker.key)
+        return key
+
     def sync(self) -> None:
         """Blocks until a power failure cannot lose any answer that this process has put."""
         if self.log is not None:
@@ -167,7 +183,8 @@ class ResponseCache:
     def distinct_answers(self, scope: bytes | None) -> Iterator[StoredAnswer]:
         for number in self.by_path.values():
             for position, answer in self.files[number].answers(scope):
-                if self.index.get(answer.key) == locate(number, position):  # not another answer to the same request
+                is_first = self.index.get(answer.key) == locate(number, position)  # of those to the same request
+                if is_first and answer.finish_reason != DISCARDED:
                     yield answer
             self.limit_open_databases(self.files[number])
 
@@ -382,6 +399,10 @@ def events_of(file: AnswerFile) -> list[dict[str, str]]:
     if isinstance(file, FormerFile):
         return list(file.batches())
     return file.events if isinstance(file, AnswerLog) else []
+
+
+def derive_key(key: bytes) -> bytes:
+    return hashlib.blake2b(key, digest_size=16).digest()
 
 
 def damaged_file(path: Path, error: Exception) -> ArtifactError:

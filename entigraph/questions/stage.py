@@ -139,6 +139,7 @@ def list_names(
             raise_if_unanswered(completion)
             names = parse_names(passage, completion.text)
             if names is None:
+                completion.discard()
                 reason = REFUSAL_AS_TEXT if is_refusal(completion) else NO_NAMES
                 rejected.append({"document": passage.document.id, "answer": completion.text, "reason": reason})
             yield names or {}
@@ -158,6 +159,8 @@ def draft_questions(
         for passage, completion in zip(passages, answers, strict=True):
             raise_if_unanswered(completion)
             usable, unusable = parse_drafts(passage, completion, settings)
+            if unusable and not usable:
+                completion.discard()
             reason = REFUSAL_AS_TEXT if is_refusal(completion) else UNUSABLE[settings.form]
             rejected += [{"document": passage.document.id, "answer": item, "reason": reason} for item in unusable]
             yield from usable

@@ -140,6 +140,7 @@ def parse_answer(
         order = option_order(draft, settings, guess)
         return {order[letter_index(letter)] for letter in answer}
     except (ValueError, TypeError, IndexError):
+        completion.discard()
         return None
 
 

@@ -15,11 +15,12 @@ on earlier answers, and an answer may be judged before it is kept::
         draft = yield self.build_request(task.document, "draft")
         verdict = yield self.build_request(task.document, "judge", f"### Draft\\n{draft}", temperature=0.0)
         if not verdict.startswith("yes"):
-            raise BadAnswer("judged unfaithful")
+            raise RejectedText("judged unfaithful")
         return [draft]
 
 An answer that is refused, empty or truncated does not reach the steps: the task fails with that reason. Failed tasks
-are retried `synthesis.max_retries` times with other samples, and what still fails is written to failures.jsonl.
+are retried `synthesis.max_retries` times with other samples, and what still fails is written to failures.jsonl. Raise
+`BadAnswer` for an answer that is not usable; the next command requests it again.
 
 Cost estimates are derived: `tasks` is counted and the first task of each kind is rendered. An augmenter whose tasks are
 too many to enumerate also defines `count_tasks(entities)`.
@@ -49,7 +50,14 @@ Steps: TypeAlias = Generator[Request, str, Result]
 
 
 class BadAnswer(Exception):
-    """Raised by steps whose answer is not usable. The message is the reason in failures.jsonl and is counted there."""
+    """Raised by steps whose last answer is not usable, so that the next command requests it again.
+
+    The message is the reason in failures.jsonl and is counted there.
+    """
+
+
+class RejectedText(BadAnswer):
+    """Raised by steps that return no text although all answers are usable: they are not requested again."""
 
 
 @dataclass(frozen=True, kw_only=True)

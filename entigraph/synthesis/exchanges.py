@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from entigraph.llm.base import LENGTH, LLM, STOP, Completion, Request, json_hash
 from entigraph.llm.replies import WITH_END_MARKERS
-from entigraph.synthesis.base import BadAnswer, Steps
+from entigraph.synthesis.base import BadAnswer, RejectedText, Steps
 from entigraph.text.end_markers import remove_end_markers
 from entigraph.text.normalization import is_blank
 from entigraph.text.refusals import REFUSAL_AS_TEXT, find_refusal
@@ -147,6 +147,7 @@ def advance(
     prompt_hash = hashes[0] if len(hashes) == 1 else json_hash(hashes).hex()
     outcome = partial(Outcome, exchange.subject, exchange.requests, exchange.completions, prompt_hash)
     if problem:
+        completion.discard()
         exchange.steps.close()
         return outcome(reason=problem)
     try:
@@ -154,6 +155,8 @@ def advance(
     except StopIteration as end:
         return outcome(result=end.value)
     except BadAnswer as error:
+        if not isinstance(error, RejectedText):
+            completion.discard()
         return outcome(reason=str(error))
     return None
 

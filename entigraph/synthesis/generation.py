@@ -184,7 +184,10 @@ class TextGenerator:
         """Yields the texts of a task until the budget is reached. Returns the groups without a text."""
         task, completion = outcome.subject, outcome.completion
         missing = []
-        for about, text in zip(task.about, usable_texts(outcome, self.augmenter.name), strict=True):
+        texts = usable_texts(outcome, self.augmenter.name)
+        if outcome.result and not any(texts):
+            completion.discard()
+        for about, text in zip(task.about, texts, strict=True):
             if text is None or (self.rules.detect_refusals and find_refusal(text)):
                 missing.append(about)
                 continue

@@ -6,18 +6,25 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 import entigraph
-from entigraph.errors import ConfigError, LLMError
+from entigraph.config.schema import Synthesis
+from entigraph.errors import ConfigError, EntigraphError, LLMError
 from entigraph.evaluation.backends.endpoint_backend import EndpointBackend
 from entigraph.evaluation.base import AnswerNotes, Prompt, Sampling
+from entigraph.llm.answer_judge import judge_answers
 from entigraph.llm.base import Completion, Request
 from entigraph.llm.openai.batch_client import split_lines
 from entigraph.llm.openai.online_writer import OpenAIWriter
 from entigraph.llm.response_cache import ResponseCache
-from entigraph.storage.jsonl import ResumableJsonLines, read_jsonl
+from entigraph.runtime.progress import SilentProgress
+from entigraph.storage.jsonl import ResumableJsonLines, read_jsonl, write_jsonl
+from entigraph.storage.schemas import Answer, Document
+from entigraph.synthesis import stage as synthesis_stage
+from entigraph.synthesis.augmenters.entigraph import EntiGraph
 from tests.loopback_server import Received, Reply, serving
 
 TEXT = "The lamp of Orsk burned."
@@ -124,6 +131,64 @@ def test_refused_requests_are_sent_again_by_the_next_command(refused: Reply, tmp
         monkeypatch.setenv("ENTIGRAPH_COMMAND", "another")
         assert all(completion.is_answer for completion in ask(address, tmp_path, requests))
         assert len(bodies) == sent + 1
+
+
+ENTITY_LIST = '{"summary": "s", "entities": ["Orsk", "Vale"]}'
+VERDICT = '{"reason": "r", "verdict": "incorrect"}'
+REFUSED_IN_PROSE = "I'm sorry, but I can't help with that request."
+
+
+def write_texts(folder: Path, writer: OpenAIWriter) -> None:
+    out = folder / uuid4().hex
+    (folder / "corpus").mkdir(exist_ok=True)
+    out.mkdir()
+    write_jsonl(folder / "corpus" / "documents.jsonl", [Document(id="d", title="Orsk", text="Vale lit the lamp.")])
+    rules = Synthesis(token_budget=None, near_duplicates="ignore")
+    with writer.connect(folder / "cache", lambda line: None) as llm:
+        options = {"augmenter": EntiGraph(), "llm": llm, "count_tokens": len, "rules": rules}
+        synthesis_stage.run(folder / "corpus", out, **options, progress=SilentProgress())
+
+
+def judge(folder: Path, writer: OpenAIWriter) -> None:
+    fields: dict[str, Any] = dict.fromkeys(("document_id", "group", "prompt_hash"), "")
+    fields |= {"choices": [], "answer": 0, "choice": None, "correct": False, "accepted": ["Vale"]}
+    answers = [Answer(question_id="q", question="Who lit the lamp?", response="Renn", **fields)]
+    judge_answers(answers, writer, folder / "cache", lambda line: None, lambda count, resumed=False: None)
+
+
+@pytest.mark.parametrize(
+    ("work", "structured", "text"),
+    [
+        (write_texts, REFUSED_IN_PROSE, TEXT),
+        (write_texts, '{"entities": []}', TEXT),
+        (write_texts, ENTITY_LIST, f"{REFUSED_IN_PROSE}<|im_end|>"),
+        (judge, "It is wrong.", TEXT),
+    ],
+)
+def test_unusable_answers_are_requested_again_by_the_next_command(
+    work: Callable[[Path, OpenAIWriter], None], structured: str, text: str, tmp_path: Path, monkeypatch: Any
+) -> None:
+    repaired = False
+
+    def respond(body: dict[str, Any]) -> Reply:
+        usable = VERDICT if "Answer to judge" in str(body) else ENTITY_LIST
+        replies = [usable, TEXT] if repaired else [structured, text]
+        return answer(replies["response_format" not in body])
+
+    with endpoint(respond) as (address, bodies):
+        writer = OpenAIWriter(model="m", base_url=address)
+        monkeypatch.setenv("ENTIGRAPH_COMMAND", "one")
+        for _ in range(2):  # not again by the same command
+            with pytest.raises(EntigraphError):
+                work(tmp_path, writer)
+            assert len({(str(body["messages"]), body["seed"]) for body in bodies}) == len(bodies)
+        repaired = True
+        monkeypatch.setenv("ENTIGRAPH_COMMAND", "two")
+        work(tmp_path, writer)
+        sent = len(bodies)
+        monkeypatch.setenv("ENTIGRAPH_COMMAND", "three")
+        work(tmp_path, writer)
+        assert len(bodies) == sent, "valid answers are not requested again"
 
 
 LONG = {"user": "word " * 1000}

@@ -309,3 +309,25 @@ def test_request_hashes_are_those_of_earlier_versions() -> None:
     wire_request = build_wire_request(VLLMWriter(model="m").body(REQUEST), REQUEST)
     assert wire_request.key.hex() == "54f47a74810379164f53ec7f9496424a"
     assert wire_request.scope.hex() == "eb76819a9917926e01e82e41eaf25645"
+
+
+def test_discarded_answer_has_another_key_for_other_commands(folder: Path) -> None:
+    """Also after a kill, in the file of a finished process, and after merging; `totals` counts answers only."""
+    killed = ResponseCache(folder)
+    killed.put(b"k", ANSWER)
+    killed.discard(b"not answered", "one")
+    killed.discard(b"k", "one")
+    other = ResponseCache(folder)
+    assert killed.current_key(b"k", "one") == other.current_key(b"k", "one") == b"k"
+    second = other.current_key(b"k", "two")
+    assert second != b"k" and other.get(second) is None
+    other.put(second, ANSWER)
+    other.discard(second, "two")
+    other.close()
+    killed.close()
+    list(merge_files(folder, merge=True))
+    merged = ResponseCache(folder)
+    assert merged.current_key(b"k", "two") == second
+    third = merged.current_key(b"k", "three")
+    assert third not in (b"k", second) and third == merged.current_key(b"k", "four")
+    assert merged.get(b"k") == merged.get(second) == ANSWER and merged.totals().answers == 2

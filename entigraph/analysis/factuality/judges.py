@@ -142,4 +142,6 @@ def read_answer(completion: Completion, parse: Callable[[str], Value | None]) ->
     """Returns what `parse` finds in an answer, or None and the reason."""
     missing = failure_reason(completion)
     value = None if missing else parse(completion.text)
+    if value is None:
+        completion.discard()
     return value, missing or ("" if value is not None else UNREADABLE)

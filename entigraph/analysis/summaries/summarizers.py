@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from entigraph.analysis.base import AnalysisContext
-from entigraph.analysis.factuality.judges import ask, document_request, failure_reason
+from entigraph.analysis.factuality.judges import ask, document_request, read_answer
 from entigraph.analysis.study_runs import corpus_disclaimer, finished_references, load_scores
 from entigraph.analysis.summaries.claims import REFERENCE_PROMPTS
 from entigraph.errors import DataError
@@ -91,7 +91,7 @@ def write_references(
     requests = [document_request(document, *REFERENCE_PROMPTS) for document in documents.values()]
     answers = ask(requests, writer, context, "reference summaries")
     return {
-        key: [] if failure_reason(answer) else [answer.text.strip()]
+        key: [summary] if (summary := read_answer(answer, str.strip)[0]) else []
         for key, answer in zip(documents, answers, strict=True)
     }
 

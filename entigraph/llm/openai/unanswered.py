@@ -34,6 +34,7 @@ class UnansweredRequests:
             return
         self.remove_old_files()
         record = {"key": key.hex(), "address": self.address, **asdict(completion)}
+        del record["discard"]
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / f"unanswered-{self.command}-{os.getpid()}.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(record, ensure_ascii=False) + "\n")

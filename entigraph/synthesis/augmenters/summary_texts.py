@@ -11,7 +11,7 @@ from entigraph.llm.offline.offline_tasks import offline_task
 from entigraph.llm.offline.outline import ask_about_statement, is_supported, topics
 from entigraph.synthesis.augmenters.item_lists import pick_item, read_items, read_object
 from entigraph.synthesis.augmenters.rounds import KindsAugmenter, check_kinds
-from entigraph.synthesis.base import BadAnswer, Steps, WritingTask
+from entigraph.synthesis.base import RejectedText, Steps, WritingTask
 from entigraph.text.json_answers import STRING, array_schema, object_schema
 
 DETAILED, EXTRACTIVE, FACTS, PAIRS = KINDS = ("summary_detailed", "summary_extractive", "summary_facts", "summary_qa")
@@ -66,7 +66,7 @@ class Summaries(KindsAugmenter):
                 json_schema=object_schema(reason=STRING, supported={"type": "boolean"}),
             )
             if read_object(answer, "supported")["supported"] is not True:
-                raise BadAnswer("judged not supported by the document")
+                raise RejectedText("judged not supported by the document")
         return [text]
 
     def write_facts(self, task: WritingTask) -> Steps[str]:
