@@ -149,6 +149,7 @@ def train(
     nodes = {
         "data": {
             "_target_": f"{T}.datamodule.SyntheticDataModule",
+            "_partial_": True,
             "context_length": CONTEXT,
             "batch_size": BATCH,
             "document_mask": document_mask,
@@ -158,7 +159,7 @@ def train(
             "path": str(folder / "model"),
             "adapter": adapter,
         },
-        "module": {"_target_": f"{T}.module.CausalLMModule"},
+        "module": {"_target_": f"{T}.module.CausalLMModule", "_partial_": True},
         "optim": {"_target_": f"{T}.optim.{optimizer}", "_partial_": True, "lr": 1e-3},
         "scheduler": {"_target_": f"{T}.optim.schedules.cosine_with_warmup", "_partial_": True},
         "trainer": {"_target_": f"{T}.trainer.TrainerSettings", **settings},

@@ -110,7 +110,7 @@ def test_all_problems_are_reported_together(command_here: Command, tmp_path: Pat
         "model.num_attention_heads=3": "each must divide the preceding one",
         "trainer.accelerator=tpu": "trainer.accelerator must be one of auto, cpu, cuda, gpu",
         "evaluation.closed_book.prompt='{question} {foo}'": "an unknown placeholder: 'foo'",
-        "module._target_=torch.nn.Linear": "module._target_: torch.nn.Linear is not a LightningModule",
+        "module._target_=torch.nn.Linear": "module._target_: torch.nn.Linear is not a CausalLMModule",
         "+callbacks.throughput.window=1": "callbacks.throughput.window: unknown to Throughput",
         "+callbacks.one._target_=builtins.dict": "callbacks.one._target_: builtins.dict is not a Callback",
         "+callbacks.two=3": "callbacks.two must have a _target_",

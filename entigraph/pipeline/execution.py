@@ -27,7 +27,7 @@ from entigraph.storage.artifact import Artifact, enclosing_artifact
 from entigraph.storage.private_marks import mark_private
 from entigraph.tracking.base import Tracker
 from entigraph.training.adapters import adapter_of, check_adapter
-from entigraph.training.component_nodes import check_buildable, has_external_nodes, resolved_nodes
+from entigraph.training.component_nodes import check_external_nodes, has_external_nodes, resolved_nodes
 from entigraph.training.stage import choose_for_this_machine, find_machine_problems
 from entigraph.training.starting_models import difference_of
 
@@ -146,7 +146,7 @@ def find_training_problems(run: Run) -> list[str]:
         shape = model_shape(run)
         problems = collect_problems(choose_for_this_machine, run.trainer, run.data, shape, adapter, run.optim)
     nodes = resolved_nodes(run.config)
-    problems += collect_problems(check_buildable, nodes) if has_external_nodes(nodes) else []
+    problems += collect_problems(check_external_nodes, nodes) if has_external_nodes(nodes) else []
     problems += find_model_problems(run, run.model.path)
     if not problems and adapter:
         problems = collect_problems(check_adapter, adapter, run.model.path)

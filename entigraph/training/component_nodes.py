@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from entigraph.config.instantiate import build, is_target_node, resolve_target
+from entigraph.config.instantiate import HYDRA_KEYS, build, check_node, inspect_target, is_target_node, resolve_target
 from entigraph.config.suggestions import did_you_mean
+from entigraph.config.validation import collect_problems
 from entigraph.errors import ConfigError
 from entigraph.tracking.base import NoLogger, TrackerSettings
 from entigraph.training.data_schedule import DataConfig
@@ -27,8 +28,16 @@ if TYPE_CHECKING:
 COMPONENTS = ("data", "model", "module", "optim", "scheduler", "trainer", "callbacks", "logger")
 DATAMODULE = "entigraph.training.datamodule.SyntheticDataModule"
 DATA_CONFIG = f"{DataConfig.__module__}.{DataConfig.__qualname__}"
-# Their classes import torch, which takes seconds, so plans do not import them.
-HEAVY_PACKAGES = ("lightning.", "entigraph.training.")
+MODULE = "CausalLMModule"
+FACTORIES = (MODULE, DATAMODULE.rpartition(".")[2])  # built when training starts, with further arguments
+LOGGER_PACKAGES = {  # needed by loggers of Lightning
+    "CometLogger": ("comet_ml",),
+    "LitLogger": ("litlogger",),
+    "MLFlowLogger": ("mlflow", "mlflow_skinny"),
+    "TensorBoardLogger": ("tensorboard", "tensorboardX"),
+    "WandbLogger": ("wandb",),
+}
+BUILT_CALLBACKS: "dict[str, list[Callback]]" = {}  # before the run, by their nodes as JSON
 
 
 def resolved_nodes(config: DictConfig) -> dict[str, Any]:
@@ -38,9 +47,9 @@ def resolved_nodes(config: DictConfig) -> dict[str, Any]:
 
 def data_config_node(config: DictConfig) -> DictConfig:
     """Returns the node of a `DataConfig` with the options of the data module, without options added by a subclass."""
-    options: Any = OmegaConf.to_container(config.data, resolve=True)
-    target = options.pop("_target_", None)
-    if target != DATAMODULE:
+    values: Any = OmegaConf.to_container(config.data, resolve=True)
+    options = {name: value for name, value in values.items() if name not in HYDRA_KEYS}
+    if values.get("_target_") != DATAMODULE:
         options = {name: value for name, value in options.items() if name in DataConfig.__dataclass_fields__}
     return OmegaConf.create({"_target_": DATA_CONFIG, **options})
 
@@ -51,43 +60,79 @@ def build_data_config(node: Mapping[str, Any]) -> DataConfig:
 
 
 def check_heavy_nodes(config: DictConfig) -> list[str]:
-    """Returns the problems of the module, the callbacks and the loggers."""
-    nodes: list[tuple[str, Any, str]] = [("module", config.module, "LightningModule")]
+    """Returns the problems of the module, the data module, the callbacks and the loggers.
+
+    Those of Lightning's loggers, whose import takes seconds, are found by `check_external_nodes` before a run.
+    """
+    nodes: list[tuple[str, Any, str]] = [("module", config.module, MODULE)]
     if config.data.get("_target_") != DATAMODULE:
-        nodes.append(("data", config.data, "LightningDataModule"))
+        nodes.append(("data", config.data, DATAMODULE.rpartition(".")[2]))
     nodes += [(f"callbacks.{name}", node, "Callback") for name, node in config.callbacks.items()]
-    nodes += [(f"logger.{name}", node, "Logger") for name, node in lightning_loggers(config.logger)]
-    problems = []
-    for key, node, kind in nodes:
-        try:
-            check_heavy_node(node, key, kind)
-        except ConfigError as error:
-            problems.append(str(error))
-    return problems
+    loggers = [(f"logger.{name}", node, "Logger") for name, node in lightning_loggers(config.logger)]
+    nodes += [entry for entry in loggers if not is_target_node(entry[1]) or not is_lightning(entry[1])]
+    problems = [problem for entry in nodes for problem in collect_problems(check_heavy_node, *entry)]
+    return problems + find_missing_validation(config)
 
 
-def check_heavy_node(node: Any, key: str, kind: str) -> None:
-    """Checks a node without building it; classes of this package and of Lightning are not even imported.
+def find_missing_validation(config: DictConfig) -> list[str]:
+    """Returns the callbacks that monitor the validation loss although no texts are held out."""
+    if config.data.get("_target_") != DATAMODULE or config.data.get("validation_fraction"):
+        return []
+    return [
+        f"callbacks.{name}.monitor: val_loss needs held-out texts; set data.validation_fraction, for example to 0.05"
+        for name, node in config.callbacks.items()
+        if is_target_node(node) and node.get("monitor") == "val_loss"
+    ]
+
+
+def check_heavy_node(key: str, node: Any, kind: str) -> None:
+    """Checks a node without building it; classes of this package are not even imported.
 
     Raises ConfigError if it has no target, cannot be imported, has unknown arguments, or is not a subclass of `kind`.
     """
     if not is_target_node(node):
         raise ConfigError(f"{key} must have a _target_, the import path of a {kind}, got {node!r}")
+    is_factory = kind in FACTORIES
+    if is_factory and not node.get("_partial_"):
+        raise ConfigError(f"{key}: set {key}._partial_=true; further arguments are added when training starts")
     target = node["_target_"]
     names = [str(name) for name in node if not str(name).startswith("_")]
-    if target.startswith(HEAVY_PACKAGES):
-        known = argument_names(target)
-        unknown = [name for name in names if known is not None and name not in known]
-        if unknown:
-            title = target.rsplit(".", 1)[-1]
-            raise ConfigError(
-                "\n".join(f"{key}.{name}: unknown to {title}; {did_you_mean(name, known or [])}" for name in unknown)
-            )
+    if target.startswith("entigraph.training."):
+        check_names(names, argument_names(target), target, key)
         return
     component = resolve_component(target, key)
-    if isinstance(component, type) and kind not in {base.__name__ for base in component.__mro__}:
-        raise ConfigError(f"{key}._target_: {target} is not a {kind} of lightning")
-    build({**OmegaConf.to_container(OmegaConf.create(dict(node)), resolve=False), "_partial_": True}, key)  # type: ignore[dict-item]
+    if isinstance(component, type):
+        if kind not in {base.__name__ for base in component.__mro__}:
+            raise ConfigError(f"{key}._target_: {target} is not a {kind}")
+        if is_factory:
+            check_names(names, inherited_arguments(component), target, key)
+    problems: list[str] = []
+    check_node(node, key, problems)
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def check_names(names: list[str], known: list[str] | None, target: str, key: str) -> None:
+    """Raises ConfigError if a name is not among the known ones; None: all are accepted."""
+    unknown = [name for name in names if known is not None and name not in known]
+    if unknown:
+        title = target.rpartition(".")[2]
+        raise ConfigError(
+            "\n".join(f"{key}.{name}: unknown to {title}; {did_you_mean(name, known or [])}" for name in unknown)
+        )
+
+
+def inherited_arguments(component: type) -> list[str]:
+    """Returns the arguments of a module or data module, with those that it passes on to its base as `**kwargs`."""
+    names: list[str] = []
+    for base in component.__mro__:
+        if base.__module__ == DATAMODULE.rpartition(".")[0]:
+            names += DataConfig.__dataclass_fields__
+        parameters = inspect_target(base)
+        names += parameters.annotations
+        if not parameters.accepts_any_name:
+            break
+    return names
 
 
 def resolve_component(target: str, key: str) -> Any:
@@ -122,6 +167,10 @@ def lightning_loggers(loggers: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield str(name), node
 
 
+def is_lightning(node: Mapping[str, Any]) -> bool:
+    return str(node["_target_"]).startswith("lightning.")
+
+
 def is_tracker(node: Any) -> bool:
     return isinstance(node, dict | DictConfig) and str(node.get("_target_")).startswith("entigraph.tracking.")
 
@@ -135,40 +184,65 @@ def build_tracker(loggers: Mapping[str, Any]) -> TrackerSettings:
 
 
 def build_callbacks(nodes: Mapping[str, Any]) -> "list[Callback]":
-    """Builds the callbacks of training. Raises ConfigError if a node does not build a callback."""
+    """Returns the callbacks of training: those that `check_external_nodes` has built, if it was called.
+
+    Raises ConfigError if a node does not build a callback.
+    """
     from lightning import Callback
 
-    return build_all(nodes["callbacks"], "callbacks", Callback)
+    built = BUILT_CALLBACKS.pop(json.dumps(nodes["callbacks"]), None)
+    return build_all(nodes["callbacks"], "callbacks", Callback) if built is None else built
 
 
 def build_loggers(nodes: Mapping[str, Any], folder: Path) -> "list[Logger]":
     """Builds the loggers of training. Those of Lightning write to `folder` unless they have a `save_dir`."""
     from lightning.pytorch.loggers import Logger
 
-    loggers = {
-        name: {"save_dir": str(folder), **node} if node["_target_"].startswith("lightning.") else node
-        for name, node in lightning_loggers(nodes["logger"])
-    }
-    return build_all(loggers, "logger", Logger)
+    return build_all(logger_nodes(nodes, folder), "logger", Logger)
+
+
+def logger_nodes(nodes: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Returns the nodes of Lightning's loggers, with a `save_dir` if they take one."""
+    loggers = dict(lightning_loggers(nodes["logger"]))
+    takes_folder = [
+        name
+        for name, node in loggers.items()
+        if is_lightning(node)
+        and "save_dir" in inspect_target(resolve_component(node["_target_"], f"logger.{name}")).annotations
+    ]
+    return loggers | {name: {"save_dir": str(folder), **loggers[name]} for name in takes_folder}
 
 
 def build_all(nodes: Mapping[str, Any], key: str, kind: type) -> list[Any]:
     built = {name: build(node, f"{key}.{name}") for name, node in nodes.items()}
-    problems = [
-        f"{key}.{name}: {nodes[name]['_target_']} returns a {type(value).__name__}, which is not a {kind.__name__} of "
-        "lightning"
-        for name, value in built.items()
-        if not isinstance(value, kind)
-    ]
+    problems: list[str] = []
+    for name, value in built.items():
+        problems += collect_problems(check_kind, value, kind, nodes[name], f"{key}.{name}")
     if problems:
         raise ConfigError("\n".join(problems))
     return list(built.values())
 
 
-def check_buildable(nodes: Mapping[str, Any]) -> None:
-    """Builds callbacks and loggers once before any stage runs, to report errors early. Imports lightning."""
-    build_callbacks(nodes)
-    build_loggers(nodes, Path())
+def check_kind(value: Any, kind: type, node: Mapping[str, Any], key: str) -> None:
+    """Raises ConfigError if a node, for example a function's, built an object of another class."""
+    if not isinstance(value, kind):
+        raise ConfigError(f"{key}: {node['_target_']} returns a {type(value).__name__}, which is not a {kind.__name__}")
+
+
+def check_external_nodes(nodes: Mapping[str, Any]) -> None:
+    """Builds the callbacks and checks the loggers before any stage runs, to report errors early. Imports lightning.
+
+    Loggers are not built: some register an experiment with a server when they are.
+    """
+    BUILT_CALLBACKS[json.dumps(nodes["callbacks"])] = build_callbacks(nodes)
+    problems = []
+    for name, node in logger_nodes(nodes, Path()).items():
+        problems += collect_problems(check_heavy_node, f"logger.{name}", OmegaConf.create(node), "Logger")
+        packages = LOGGER_PACKAGES.get(node["_target_"].rpartition(".")[2], ()) if is_lightning(node) else ()
+        if packages and not any(map(find_spec, packages)):
+            problems.append(f"logger.{name}: {node['_target_']} needs the package {packages[0]}; pip install it")
+    if problems:
+        raise ConfigError("\n".join(problems))
 
 
 def content_nodes(config: DictConfig) -> dict[str, DictConfig]:

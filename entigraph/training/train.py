@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, cast
 import lightning as L
 import torch
 import torch.distributed as dist
-from hydra.utils import get_object
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
@@ -31,7 +30,7 @@ from entigraph.storage.artifact import CHECKPOINTS, Fence, write_json
 from entigraph.training.adapters import is_adapter_weight
 from entigraph.training.callbacks.token_progress import TokenProgress
 from entigraph.training.checkpointing import ShardedCheckpoints, latest_checkpoint
-from entigraph.training.component_nodes import build_callbacks, build_loggers
+from entigraph.training.component_nodes import build_callbacks, build_loggers, check_kind
 from entigraph.training.datamodule import SyntheticDataModule
 from entigraph.training.export import export
 from entigraph.training.float8 import convert_to_float8
@@ -195,8 +194,7 @@ def count_parameters(net: "PreTrainedModel") -> dict[str, int]:
 
 
 def build_datamodule(job: TrainingJob, micro_batch_size: int) -> SyntheticDataModule:
-    options = {name: value for name, value in job.nodes["data"].items() if name != "_target_"}
-    datamodule: SyntheticDataModule = get_object(job.nodes["data"]["_target_"])(
+    datamodule: SyntheticDataModule = build(job.nodes["data"], "data")(
         tokens=job.tokens,
         replay_tokens=job.replay,
         seed=job.seed,
@@ -204,8 +202,8 @@ def build_datamodule(job: TrainingJob, micro_batch_size: int) -> SyntheticDataMo
         max_steps=job.trainer.max_steps,
         micro_batch_size=micro_batch_size,
         vocabulary=job.vocabulary,
-        **options,
     )
+    check_kind(datamodule, SyntheticDataModule, job.nodes["data"], "data")
     datamodule.setup("fit")  # the length of the schedule is an argument of the module
     return datamodule
 
@@ -230,8 +228,7 @@ def build_module(job: TrainingJob, context: RankContext, num_training_steps: int
         reshard_after_forward=job.trainer.reshard_after_forward,
         cpu_offload=job.trainer.cpu_offload,
     )
-    factory = build({**job.nodes["module"], "_partial_": True}, "module")
-    module: CausalLMModule = factory(
+    module: CausalLMModule = build(job.nodes["module"], "module")(
         net=net.train(),
         optimizer=job.optim,
         scheduler=job.scheduler,
@@ -243,6 +240,7 @@ def build_module(job: TrainingJob, context: RankContext, num_training_steps: int
         shard=sharding if context.sharded else None,
         config=job.nodes,
     )
+    check_kind(module, CausalLMModule, job.nodes["module"], "module")
     return module
 
 

@@ -13,9 +13,14 @@ TINY_MODEL = {
     "max_position_embeddings": 64,
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "data": {"_target_": f"{T}.datamodule.SyntheticDataModule", "context_length": 16, "batch_size": 4},
+    "data": {
+        "_target_": f"{T}.datamodule.SyntheticDataModule",
+        "_partial_": True,
+        "context_length": 16,
+        "batch_size": 4,
+    },
     "model": TINY_MODEL,
-    "module": {"_target_": f"{T}.module.CausalLMModule"},
+    "module": {"_target_": f"{T}.module.CausalLMModule", "_partial_": True},
     "optim": {
         "_target_": f"{T}.optim.adamw",
         "_partial_": True,

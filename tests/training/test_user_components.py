@@ -9,22 +9,27 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from entigraph.errors import ArtifactError, ConfigError
 from entigraph.runtime.progress import SilentProgress
 from entigraph.tokenization.builders import ByteTokenizer
+from entigraph.training import component_nodes as component_nodes_module
 from entigraph.training import stage
+from entigraph.training.component_nodes import check_external_nodes, check_heavy_nodes, logger_nodes
 from tests.conftest import write_shards
 
 sys.path.insert(0, str(Path(__file__).parent))
 from component_nodes import component_nodes  # noqa: E402
 
+LIGHTNING_STOP = "lightning.pytorch.callbacks.EarlyStopping"
 PACKAGE = """
 import resource
 from pathlib import Path
 import lightning as L
 import torch
+from entigraph.training.datamodule import SyntheticDataModule
 from entigraph.training.module import CausalLMModule
 
 
@@ -56,6 +61,24 @@ class LimitFileSize(L.Callback):
     def on_train_batch_end(self, trainer, module, *args):
         if trainer.global_step == 3:
             resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
+class Built(L.Callback):
+    instances = 0
+
+    def __init__(self):
+        Built.instances += 1
+
+
+class SmoothedModule(CausalLMModule):
+    def __init__(self, net, smoothing=0.1, **arguments):
+        super().__init__(net, **arguments)
+
+
+class CollatingData(SyntheticDataModule):
+    def __init__(self, *, collate=None, **options):
+        assert not isinstance(collate, dict), "a nested node is built"
+        super().__init__(**options)
 
 
 class SlowSGD(torch.optim.SGD):
@@ -181,9 +204,79 @@ def test_full_gpu_is_reported_with_what_to_set(root: Path) -> None:
 
 
 def test_user_module_replaces_ours(root: Path) -> None:
-    module = {"_target_": "user_components.FrozenEmbedding"}
+    module = {"_target_": "user_components.FrozenEmbedding", "_partial_": True}
     train(root, "out", module=module, trainer={"max_steps": 3, "accelerator": "cpu"})
     assert (root / "out" / "model" / "model.safetensors").exists()
+
+
+def test_nested_nodes_of_a_data_module_are_built(root: Path) -> None:
+    data = {"_target_": "user_components.CollatingData", "_partial_": True, "context_length": 16, "batch_size": 4}
+    nested = {"_target_": "pathlib.Path", "_args_": ["x"]}
+    train(root, "out", data={**data, "collate": nested}, trainer={"max_steps": 1, "accelerator": "cpu"})
+
+
+def test_callbacks_checked_before_a_run_are_those_that_train(root: Path) -> None:
+    import user_components
+
+    callbacks = {"mine": {"_target_": "user_components.Built"}}
+    check_external_nodes(component_nodes(callbacks=callbacks))
+    train(root, "out", callbacks=callbacks, trainer={"max_steps": 1, "accelerator": "cpu"})
+    assert user_components.Built.instances == 1
+
+
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        ({"callbacks": {"x": {"_target_": LIGHTNING_STOP, "monitr": "loss"}}}, "callbacks.x.monitr: unknown to Early"),
+        ({"callbacks": {"x": {"_target_": LIGHTNING_STOP}}}, "callbacks.x.monitor: required by EarlyStopping, not set"),
+        (
+            {"callbacks": {"x": {"_target_": LIGHTNING_STOP, "monitor": "val_loss"}}},
+            "callbacks.x.monitor: val_loss nee",
+        ),
+        ({"module": {"_target_": "user_components.SmoothedModule", "smothing": 1}}, "did you mean smoothing?"),
+        ({"data": {"_target_": "user_components.CollatingData", "batch_sise": 4}}, "did you mean batch_size"),
+        ({"module": {"_target_": "lightning.LightningModule"}}, "lightning.LightningModule is not a CausalLMModule"),
+        ({"module": {"_partial_": False}}, "module: set module._partial_=true"),
+    ],
+)
+def test_misspelled_and_missing_arguments_are_found_in_the_config(
+    nodes: dict[str, Any], message: str, root: Path
+) -> None:
+    config = component_nodes()
+    for group, node in nodes.items():
+        config[group] = {**config[group], **node}
+    problems = check_heavy_nodes(OmegaConf.create(config))
+    assert len(problems) == 1 and message in problems[0]
+
+
+def test_valid_arguments_of_bases_are_accepted(root: Path) -> None:
+    config = component_nodes()
+    config["module"] |= {"_target_": "user_components.SmoothedModule", "smoothing": 0.2}
+    config["data"] |= {"_target_": "user_components.CollatingData", "collate": None, "replay_mode": "add"}
+    assert check_heavy_nodes(OmegaConf.create(config)) == []
+
+
+def test_loggers_are_checked_without_building_them(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loggers = "lightning.pytorch.loggers"
+    nodes = {"csv": {"_target_": f"{loggers}.CSVLogger", "nam": "x"}, "comet": {"_target_": f"{loggers}.CometLogger"}}
+    monkeypatch.setattr(component_nodes_module, "find_spec", lambda package: None)
+    with pytest.raises(ConfigError) as caught:
+        check_external_nodes(component_nodes(logger=nodes))
+    assert str(caught.value).splitlines() == [
+        "logger.csv.nam: unknown to CSVLogger; did you mean name?",
+        "logger.comet: lightning.pytorch.loggers.CometLogger needs the package comet_ml; pip install it",
+    ]
+
+
+def test_only_loggers_that_take_a_folder_receive_it() -> None:
+    loggers = "lightning.pytorch.loggers"
+    nodes = {name: {"_target_": f"{loggers}.{name}"} for name in ("CSVLogger", "LitLogger", "CometLogger")}
+    received = logger_nodes({"logger": nodes}, Path("logs"))
+    assert {name: "save_dir" in node for name, node in received.items()} == {
+        "CSVLogger": True,
+        "LitLogger": False,
+        "CometLogger": False,
+    }
 
 
 def test_node_that_is_not_a_callback_is_an_error(root: Path) -> None:
