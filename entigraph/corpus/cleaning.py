@@ -13,7 +13,7 @@ from entigraph.storage.jsonl import read_jsonl, write_jsonl
 from entigraph.storage.schemas import Document, DuplicateDocument, Question, SkippedFile
 from entigraph.text.normalization import fold_whitespace, is_blank, normalize_line, normalize_text
 
-VERSION = 4  # enters the cache key of a corpus: increment it when the output of readers or converters changes
+VERSION = 5  # enters the cache key of a corpus: increment it when the output of readers or converters changes
 NO_TEXT = "no text in it"
 DUPLICATES = "duplicates.jsonl"
 OPENING_WORDS, OPENING_CHARACTERS = 16, 64

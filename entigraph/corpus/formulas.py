@@ -53,7 +53,8 @@ def is_part(element: Any) -> bool:
 
 
 def local_name(element: Any) -> str:
-    return str(element.tag).rpartition("}")[2]
+    """Returns the tag without its namespace, which HTML writes as a prefix."""
+    return str(element.tag).rpartition("}")[2].rpartition(":")[2]
 
 
 def grouped(text: str) -> str:

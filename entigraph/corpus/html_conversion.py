@@ -1,6 +1,8 @@
 """Converts a page to Markdown: finds the element with the main text, and keeps everything in it but navigation."""
 
+import re
 from collections import Counter
+from collections.abc import Collection
 from functools import cache
 from typing import Any
 
@@ -8,32 +10,44 @@ from entigraph.corpus.formulas import formula_text
 from entigraph.text.normalization import UTF_8, decode_text, detect_encoding, is_blank, normalize_text
 
 CONTAINERS = frozenset({"article", "body", "center", "div", "form", "main", "section", "table", "tbody", "td", "tr"})
-LEFT_OUT = (
+LEFT_OUT = {
     *("aside", "button", "canvas", "dialog", "footer", "iframe", "input", "nav", "noscript", "script", "select"),
     *("style", "svg", "template", "textarea"),
-)
+}
+UNCOUNTED = frozenset({"button", "canvas", "input", "nav", "script", "style", "template"})
+NOTE = re.compile(r"\b(foot|end|side)?notes?\b")  # in the class or role of asides and footers that belong to the text
+PARTS = frozenset({"article", "section"})
 ROLES_LEFT_OUT = ("banner", "complementary", "contentinfo", "navigation", "search")
 HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 TABLE_PARTS = ("tbody", "thead", "tfoot", "tr")
 CELLS = (*TABLE_PARTS, "td", "th", "caption")
+FORMULAS = frozenset({"math", "m:math", "mml:math"})
 TEX_SCRIPT = "math/tex"
 LISTS_OF_LINKS = ("div", "section", "ul", "ol", "table", "p")
 LINK_SHARE = 0.6  # an element with at least this share of its text in links is navigation
+MIN_PARAGRAPH = 40  # characters without whitespace; shorter ones may be captions and notices
+OUTSIDE = "characters outside the main text"
 CONVERTED_ATTRIBUTES = {"colspan", "start"}
+PRONUNCIATION = frozenset({"rp", "rt"})  # in small characters beside a word, between whose characters it would be
 SCRIPTS = {"sup": "^", "sub": "_"}
 
 
 def html_text(data: bytes, lost: Counter[str]) -> str:
-    """Returns the main text of a page; counts the pictures in it."""
+    """Returns the main text of a page; counts the pictures in it, and the text outside it that is not navigation."""
     html = decode_page(data)
     if is_blank(normalize_text(html)):
         return ""
     page = parse_page(html)
     body = page.find("body") if page.find("body") is not None else page
     pieces = text_pieces(extract_main_text(html))
-    root = main_element(body, pieces)
+    root = with_parallel_parts(main_element(body, pieces))
+    add_heading(root, body)
     rewrite_formulas(root)
-    remove_navigation(root, pieces)
+    lost[OUTSIDE] += remove_navigation(root, pieces)
+    if root is not body:
+        root.drop_tree()
+        remove_navigation(body, ())
+        lost[OUTSIDE] += len(squeeze(body))
     unwrap_layout_tables(root)
     lost["pictures"] += len(list(root.iter("img", "video")))
     return element_text(root)
@@ -85,17 +99,55 @@ def main_element(body: Any, pieces: list[str]) -> Any:
     return next(element.iterancestors("table"), element) if element.tag in TABLE_PARTS else element
 
 
+def with_parallel_parts(element: Any) -> Any:
+    """Returns a container of the main element and its parallels, such as a second article; the element if none."""
+    for part in (element, *element.iterancestors("article", "div", "section")):
+        parent = part.getparent()
+        parts = [child for child in parent if child is part or is_parallel(child, part)] if parent is not None else []
+        if len(parts) > 1:
+            container = parent.makeelement("div")
+            parent.insert(parent.index(parts[0]), container)
+            container.extend(parts)
+            return container
+    return element
+
+
+def is_parallel(element: Any, part: Any) -> bool:
+    """Returns whether an element is of the same kind as a part of the main text, and mostly paragraphs."""
+    same_tag = element.tag == part.tag == "div" and part.get("class")
+    if not (same_tag or {element.tag, part.tag} <= PARTS) or element.get("class") != part.get("class"):
+        return False
+    paragraphs = [len(squeeze(paragraph)) for paragraph in element.iter("p")]
+    return sum(size for size in paragraphs if size >= MIN_PARAGRAPH) * 2 > len(squeeze(element))
+
+
+def add_heading(root: Any, body: Any) -> None:
+    """Moves the page's only heading of level 1 into the main text, unless it is a link to the start page."""
+    headings = list(body.iter("h1"))
+    if len(headings) != 1 or root.tag == "table" or is_blank(squeeze(headings[0])):
+        return
+    (heading,) = headings
+    around = list(heading.iterancestors())
+    if root in around or heading.find(".//a") is not None or any(is_left_out(element) for element in around):
+        return
+    heading.drop_tree()
+    root.text, heading.tail = None, root.text
+    root.insert(0, heading)
+
+
 def squeeze(element: Any) -> str:
     return "".join(element.text_content().split())
 
 
 def rewrite_formulas(root: Any) -> None:
     """Replaces formulas, superscripts and subscripts by text."""
-    for element in list(root.iter("math", "script", *SCRIPTS)):
-        if element.tag == "math":
+    for element in list(root.iter("{*}*")):
+        if element.tag in FORMULAS:
             replace_by_text(element, f" {formula_text(element)} ")
         elif element.tag in SCRIPTS and (text := element.text_content().strip()):
             replace_by_text(element, SCRIPTS[element.tag] + (text if text.isalnum() else f"({text})"))
+        elif element.tag in PRONUNCIATION:
+            element.drop_tree()
         elif str(element.get("type", "")).startswith(TEX_SCRIPT):
             replace_by_text(element, f" ${(element.text or '').strip()}$ ")
 
@@ -105,21 +157,37 @@ def replace_by_text(element: Any, text: str) -> None:
     element.drop_tree()  # keeps the tail
 
 
-def remove_navigation(root: Any, pieces: list[str]) -> None:
-    for element in list(root.iterdescendants()):
-        if is_left_out(element) and element.getparent() is not None:
+def remove_navigation(root: Any, pieces: Collection[str]) -> int:
+    """Removes what is not text, and lists of links; returns the number of characters that may have been text."""
+    removed = 0
+    for element in reversed(list(root.iterdescendants())):  # the innermost first, so that each character counts once
+        if is_left_out(element):
+            removed += len(squeeze(element)) if may_be_text(element) else 0
             element.drop_tree()
+    size = len(squeeze(root))
     for element in list(root.iterdescendants(*LISTS_OF_LINKS)):
         links = sum(len(squeeze(link)) for link in element.iter("a"))
         text = squeeze(element) if links else ""
         if text and links >= LINK_SHARE * len(text) and not any(piece in text for piece in pieces):
             element.drop_tree()
+    return removed + size - len(squeeze(root))
 
 
 def is_left_out(element: Any) -> bool:
-    hidden = element.get("aria-hidden") == "true" or element.get("hidden") is not None
-    return (
-        hidden or element.tag in LEFT_OUT or element.get("role") in ROLES_LEFT_OUT or not isinstance(element.tag, str)
+    if not isinstance(element.tag, str) or element.get("hidden", "until-found") != "until-found":
+        return True
+    role = element.get("role", "")
+    if element.get("aria-hidden") == "true" or element.tag in LEFT_OUT or role in ROLES_LEFT_OUT:
+        return not NOTE.search(f"{role} {element.get('class', '')}")
+    return False
+
+
+def may_be_text(element: Any) -> bool:
+    if not isinstance(element.tag, str) or not squeeze(element):
+        return False
+    return not any(
+        item.tag in UNCOUNTED or item.get("aria-hidden") == "true" or item.get("role") in ("navigation", "search")
+        for item in (element, *element.iterancestors())
     )
 
 

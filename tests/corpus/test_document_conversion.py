@@ -14,6 +14,7 @@ from PIL import Image
 
 from entigraph.corpus import document_conversion, stage
 from entigraph.corpus.document_conversion import UnreadableFile, convert_file
+from entigraph.corpus.html_conversion import OUTSIDE, html_text
 from entigraph.corpus.readers.fictional_corpora import FictionalCorpus
 from entigraph.corpus.readers.text_files import TextFiles
 from entigraph.errors import ConfigError, DataError
@@ -166,7 +167,41 @@ def test_html_keeps_what_is_in_the_main_text(tmp_path: Path) -> None:
         assert "v=s/(t+1)" in text and "CO_2, 5 m^2" in text and "$y_0$" in text and "$x^2+1$" in text
         assert "def f(x):\n\n    return x" in text and "The tower" in text
         assert not any(words in text for words in ("Our shop", "Share this", "Print this"))
-        assert +lost == {"pictures": 1}
+        assert +lost == {"pictures": 1, OUTSIDE: 18}  # the links at the end
+
+
+LAMP = "".join(
+    f"<p>In {1900 + year} the keeper of Orsk wrote of the oil and wind of that winter.</p>" for year in range(8)
+)
+BELL = LAMP.replace("keeper of Orsk", "ringer of Marn")
+
+
+@pytest.mark.parametrize(
+    ("body", "parts", "outside"),
+    [
+        (f"<main><article>{LAMP}</article><article>{BELL}</article></main>", ["Orsk", "Marn"], 0),
+        (f"<div class=post>{LAMP}</div><div class=post>{BELL}</div><div>Our cookies</div>", ["Orsk", "Marn"], 10),
+        (f"<main><article>{LAMP}</article><section>{BELL}</section></main>", ["Orsk", "Marn"], 0),
+        (f"<article>{LAMP}</article><div><p>The bell</p></div>", ["Orsk"], 7),
+        (f"<main><h1>Lamps</h1><article>{LAMP}</article></main>", ["# Lamps\n\nIn 1900"], 0),
+        (f"<h1><a href='/'>Times</a></h1><article>{LAMP}</article>", ["Orsk"], 5),
+        (f"<article>{LAMP}<aside>An oil bill</aside>{BELL}</article>", ["Orsk", "Marn"], 9),
+        (f"<article>{LAMP}<footer class=footnotes>1. A ledger</footer></article>", ["1. A ledger"], 0),
+        (f"<article>{LAMP}<ol><li><a href=x>On lamps</a></li></ol></article>", ["Orsk"], 7),
+        (f"<nav><svg><title>Menu</title></svg></nav><article>{LAMP}</article><footer>Imprint</footer>", ["Orsk"], 0),
+    ],
+)
+def test_text_outside_the_main_element_is_kept_or_counted(body: str, parts: list[str], outside: int) -> None:
+    lost: Counter[str] = Counter()
+    text = html_text(f"<html><body>{body}</body></html>".encode(), lost)
+    assert all(part in text for part in parts) and +lost == ({OUTSIDE: outside} if outside else {})
+
+
+def test_ruby_and_prefixed_formulas_of_a_page() -> None:
+    ruby = "<ruby>東京<rp>(</rp><rt>とうきょう</rt><rp>)</rp></ruby>へ行く"
+    fraction = "<m:math><m:mfrac><m:mi>a</m:mi><m:mi>b</m:mi></m:mfrac></m:math>"
+    text = html_text(f"<meta charset=utf-8><p>{ruby}</p><p>Here {fraction} holds.</p>".encode(), Counter())
+    assert "東京へ行く" in text and "Here a/b holds." in text
 
 
 @pytest.mark.parametrize(
