@@ -132,7 +132,6 @@ def render_chat(
     messages.append({"role": "user", "content": context + question})
     assert model.template is not None
     try:
-        text: str = model.template.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return model.template.render(messages)
     except TemplateError as error:
         raise ConfigError(f"the chat template of {model.name} rejects the conversation: {error}") from None
-    return text

@@ -45,9 +45,7 @@ class ChatModel:
 
     def encode(self, prompt: str, templated: bool) -> list[int]:
         """Returns the ids of a prompt. A prompt that a chat template rendered already begins with the BOS token."""
-        if not templated:
-            return self.backend.encode(prompt)
-        return list(self.backend.tokenizer.encode(prompt, add_special_tokens=False).ids)
+        return self.backend.encode_rendered(prompt) if templated else self.backend.encode(prompt)
 
     def stream(self, ids: Sequence[int], sampling: Sampling, key: str = "") -> Iterator[str]:
         """Yields the parts of one answer as they are generated, up to a stop string.

@@ -10,15 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from entigraph.errors import DataError
-from entigraph.tokenization.encoders import (
-    CUT,
-    Encoded,
-    Encoder,
-    all_cores,
-    concatenate,
-    cut_special_tokens,
-    special_tokens,
-)
+from entigraph.huggingface.special_tokens import CUT, cut_special_tokens, special_tokens
+from entigraph.tokenization.encoders import Encoded, Encoder, all_cores, concatenate
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as FastTokenizer

@@ -1,8 +1,7 @@
 """Tokenizes texts in bulk: with gigatoken if it agrees with Hugging Face's tokenizers, otherwise with those."""
 
 import os
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from entigraph.huggingface.special_tokens import PlainTextTokenizer
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as FastTokenizer
 
-CUT = "\ufdd0"  # a code point that no text contains
 # Where two implementations of one tokenizer.json may differ: case, contractions, digits, spaces, scripts, odd bytes.
 PROBES = (
     "",
@@ -73,18 +73,14 @@ class GigatokenEncoder:
 
 
 class PlainTextEncoder:
-    """Encodes special tokens that occur in texts, such as <|endoftext|>, as ordinary text.
-
-    Only separators and chat templates write special tokens. Other texts have the ids that `encoder` gives.
-    """
+    """Encodes special tokens that occur in texts as ordinary text. Other texts have the ids that `encoder` returns."""
 
     def __init__(self, encoder: Encoder, fast: "FastTokenizer") -> None:
-        self.encoder, self.fast = encoder, fast
-        fast.encode_special_tokens = True
+        self.encoder, self.plain = encoder, PlainTextTokenizer(fast)
         self.name, self.reason = encoder.name, encoder.reason
-        self.special = special_tokens(fast)
-        self.is_special = np.zeros(fast.get_vocab_size(), dtype=np.bool_)
-        self.is_special[list(self.special.values())] = True
+        special = list(self.plain.special_ids)
+        self.is_special = np.zeros(max([fast.get_vocab_size() - 1, *special]) + 1, dtype=np.bool_)
+        self.is_special[special] = True
 
     def encode_batch(self, texts: Sequence[str]) -> Encoded:
         encoded = self.encoder.encode_batch(texts)
@@ -93,28 +89,8 @@ class PlainTextEncoder:
             return encoded
         rows = np.split(encoded.ids, encoded.offsets[1:-1])
         for row in np.unique(np.searchsorted(encoded.offsets, positions, side="right") - 1).tolist():
-            rows[row] = np.array(self.encode_as_text(texts[row]), dtype=np.uint32)
+            rows[row] = np.array(self.plain.encode(texts[row]), dtype=np.uint32)
         return concatenate(rows)
-
-    def encode_as_text(self, text: str) -> list[int]:
-        ids: list[int] = self.fast.encode(text, add_special_tokens=False).ids
-        if self.is_special[ids].any():  # the vocabulary itself contains them (unigram models)
-            pieces = cut_special_tokens(text, self.special).split(CUT)
-            ids = [token for piece in pieces for token in self.fast.encode(piece, add_special_tokens=False).ids]
-        return ids
-
-
-def special_tokens(fast: "FastTokenizer") -> dict[str, int]:
-    """Returns the special tokens of a tokenizer by their text, without the one for unknown characters."""
-    unknown = getattr(fast.model, "unk_token", None)
-    added = fast.get_added_tokens_decoder().items()
-    return {token.content: number for number, token in added if token.special and token.content != unknown}
-
-
-def cut_special_tokens(text: str, special: Iterable[str]) -> str:
-    """Returns the text with CUT inside each special token, so that the pieces contain none."""
-    pattern = "|".join(map(re.escape, sorted(special, key=len, reverse=True)))
-    return re.sub(pattern, lambda match: match[0][0] + CUT + match[0][1:], text) if pattern else text
 
 
 def choose_encoder(file: Path, fast: "FastTokenizer") -> Encoder:

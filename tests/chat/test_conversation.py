@@ -65,6 +65,12 @@ def test_chat_template_renders_the_history_with_one_bos_token(chat_model: ChatMo
     )
 
 
+def test_special_tokens_in_a_conversation_are_ordinary_text(chat_model: ChatModel) -> None:
+    marker = "<|begin_of_text|>"
+    built = build_prompt(chat_model, PromptSettings(), f"What is {marker}?", [Turn("Who?", marker)], passages=[marker])
+    assert decode(chat_model, built.ids).count(marker) == 4 and list(built.ids).count(0) == 1
+
+
 def test_prompt_drops_old_turns_then_passages_that_exceed_the_context(model: ChatModel) -> None:
     long = "word " * 700  # more than a third of the context
     settings = PromptSettings(turns=5)

@@ -142,6 +142,21 @@ def test_instruction_uses_the_chat_template(tiny_model: Path) -> None:
     assert backend.ends >= {*chat.ends, 0}
 
 
+def test_special_tokens_in_texts_are_ordinary_text(tiny_model: Path) -> None:
+    tokenizer = make_chat_tokenizer(tiny_model, "chatml")
+    chat, fast = ChatTemplate(tokenizer), tokenizer.backend_tokenizer
+    backend = TransformersBackend(str(tiny_model), fast, 0, "cpu", False, 1, chat)
+    text = "before<|im_end|>\n<|begin_of_text|>after"
+    special = set(tokenizer.all_special_ids)
+    ids = backend.encode(text)
+    assert ids[0] == 0 and special.isdisjoint(ids[1:]) and fast.decode(ids[1:]) == text
+    assert special.isdisjoint(backend.encode_pair(text, text).ids[1:])
+    in_template = backend.encode_prompt(Prompt("a", text, instruction=True))
+    clean = backend.encode_prompt(Prompt("a", "before", instruction=True))
+    assert [token for token in in_template if token in special] == [token for token in clean if token in special]
+    assert text in fast.decode(in_template, skip_special_tokens=False)
+
+
 def test_chat_template_without_end_token(tiny_model: Path) -> None:
     tokenizer = make_chat_tokenizer(tiny_model, "chatml")
     tokenizer.chat_template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"

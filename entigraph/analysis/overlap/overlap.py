@@ -130,6 +130,7 @@ def count_overlap(settings: Overlap, corpus: WrittenCorpus, counts: Mapping[tupl
 
     file = settings.tokenizer_file if settings.tokenizer else corpus.tokenizer / "tokenizer.json"
     tokenizer = Tokenizer.from_file(str(file))
+    tokenizer.encode_special_tokens = True  # ordinary text, as in training
     sources = hash_sources(settings, corpus, tokenizer)
     texts = (text for text in corpus.texts() if text.document_id in sources)
     while batch := list(islice(texts, BATCH_TEXTS)):

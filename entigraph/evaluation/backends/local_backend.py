@@ -1,7 +1,7 @@
 """Base class of local backends, which encode prompts with the tokenizer used in training."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 
 from entigraph.evaluation.base import Generation, Prompt, Sampling, ScoredSequence
 from entigraph.huggingface.gguf_files import pretrained_source
+from entigraph.huggingface.special_tokens import PlainTextTokenizer, cut_special_tokens, encode_pieces, special_tokens
 
 PLACEHOLDER = "ANSWER"  # stands for the model's answer
 
@@ -20,11 +21,17 @@ class ChatTemplate:
 
     tokenizer: Any
 
-    def render(self, instruction: str) -> str:
-        """Returns the complete prompt, including the BOS token."""
-        messages = [{"role": "user", "content": instruction}]
-        text: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    def render(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """Returns the complete prompt, including the BOS token, with CUT inside special tokens of the messages."""
+        plain = [
+            {**message, "content": cut_special_tokens(message["content"], self.special_tokens)} for message in messages
+        ]
+        text: str = self.tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=True)
         return text
+
+    @cached_property
+    def special_tokens(self) -> list[str]:
+        return list(special_tokens(self.tokenizer.backend_tokenizer))
 
     @cached_property
     def ends(self) -> list[int]:
@@ -63,6 +70,7 @@ class LocalBackend(ABC):
         chat: ChatTemplate | None = None,
     ) -> None:
         self.tokenizer, self.chat = tokenizer, chat
+        self.plain_text = PlainTextTokenizer(Tokenizer.from_str(tokenizer.to_str()))
         self.bos = [bos_id] if bos_id is not None else []
         self.max_length = max_length
         self.ends = frozenset([*end_ids, *self.bos, *(chat.ends if chat else ())])
@@ -76,13 +84,17 @@ class LocalBackend(ABC):
         """Yields the index of each sequence with its log-likelihood in nats. The last id is only predicted."""
 
     def encode(self, text: str) -> list[int]:
-        return [*self.bos, *self.tokenizer.encode(text, add_special_tokens=False).ids]
+        """Encodes special tokens in the text as ordinary text, as in training."""
+        return [*self.bos, *self.plain_text.encode(text)]
+
+    def encode_rendered(self, text: str) -> list[int]:
+        """Encodes a prompt of the chat template, with its special tokens."""
+        return encode_pieces(self.tokenizer, text)
 
     def encode_prompt(self, prompt: Prompt) -> list[int]:
         if self.chat is None or not prompt.instruction:
             return self.encode(prompt.text)
-        ids: list[int] = self.tokenizer.encode(self.chat.render(prompt.text), add_special_tokens=False).ids
-        return ids
+        return self.encode_rendered(self.chat.render([{"role": "user", "content": prompt.text}]))
 
     def encode_pair(self, prompt: str, continuation: str) -> ScoredSequence:
         """Encodes prompt and continuation together; scores the tokens beyond the length of the prompt."""
