@@ -61,6 +61,7 @@ def load_pyplot() -> Any:
     plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none"})
     plt.style.use(STYLE.get() or [])
     plt.rcParams.update({"svg.hashsalt": "entigraph", "pdf.fonttype": 42})  # 42: text of a PDF can be selected
+    plt.rcParams.update({"text.parse_math": False})  # names of series and kinds of questions may contain "$"
     return plt
 
 

@@ -160,7 +160,7 @@ def test_study_report_and_tables_list_changed_questions(smoke: Path, tmp_path: P
     assert len(rows) == 6 and {"gained", "lost", "p", "difference"} <= {*columns}
     columns, rows = tracker.tables["changed_questions"]
     assert len(rows) == sum(pair["gained"] + pair["lost"] for pair in pairs) > 0
-    assert ("question" in columns) == log_texts
+    assert ("question" in columns) == ("document_id" in columns) == log_texts
     page = (study / "report.html").read_text()
     assert "Question by question" in page
     for pair in pairs:

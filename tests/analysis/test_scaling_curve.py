@@ -10,7 +10,7 @@ import pytest
 
 from entigraph.analysis.document_bootstrap import Resampling
 from entigraph.analysis.scaling.forecast import fit_augmenters
-from entigraph.analysis.scaling.scaling_curve import ScalingCurve
+from entigraph.analysis.scaling.scaling_curve import ScalingCurve, describe_settings
 from entigraph.analysis.study_runs import finished_runs
 from entigraph.errors import ConfigError, DataError
 from entigraph.reporting.disclaimers import PIPELINE_CHECK
@@ -97,6 +97,15 @@ def test_curve_and_report_of_a_moved_study(smoke: Path, tmp_path: Path) -> None:
     figure = (study / "curve.svg").read_text()
     assert all(label in figure for label in ("Chance", "Base model", "EntiGraph", "Rephrase", "Raw"))
     assert str(smoke) not in page and (study / "curve.png").stat().st_size > 20_000
+
+
+def test_published_settings_do_not_name_the_documents(tmp_path: Path) -> None:
+    files = [["layoffs.txt", "12345678"], ["notes.txt", "9abcdef0"]]
+    settings = {"corpus": {"name": "n", "sources": files}, "tokens": {"exclude_documents": ["layoffs.txt"]}}
+    write_json(tmp_path / "settings.json", settings)
+    described = describe_settings(tmp_path)
+    assert described["corpus.name"] == "n" and described["corpus.sources"].startswith("2 names (")
+    assert "layoffs" not in json.dumps(described)
 
 
 @needs_chromium

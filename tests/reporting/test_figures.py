@@ -26,6 +26,13 @@ def test_style_applies_to_the_figures_of_its_body_only(tmp_path: Path) -> None:
     assert "#123456" in styled and "#123456" not in plain and draw("plain") == plain
 
 
+def test_dollar_signs_are_plain_text(tmp_path: Path) -> None:
+    figure, ((axes,),) = create_figure()
+    axes.set_title("costs ${a$ to $6")
+    save_figure(figure, tmp_path, "plain")
+    assert "costs ${a$ to $6" in (tmp_path / "plain.svg").read_text()
+
+
 def test_style_enters_the_key_of_an_analysis_by_content(command: Command, tmp_path: Path) -> None:
     assert style_key(None) == {} and style_key("ggplot") == {"style": "ggplot"}
     file = tmp_path / "thesis.mplstyle"

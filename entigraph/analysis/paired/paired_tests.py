@@ -17,7 +17,8 @@ from entigraph.tracking.base import Tracker
 
 GAINED, LOST = "gained", "lost"
 COLUMNS = ("one", "other", "task", "questions", GAINED, LOST, "both_right", "both_wrong", "difference", "p")
-CHANGE_COLUMNS = ("question_id", "document_id", "group", "change")
+CHANGE_COLUMNS = ("group", "change")
+TEXT_COLUMNS = ("question_id", "document_id", "question", "right")  # IDs of your own documents are their file names
 
 AnswerPairs = Sequence[tuple[Answer, Answer]]
 
@@ -158,8 +159,8 @@ def describe_change(first: Answer, second: Answer) -> dict[str, Any]:
 
 
 def track_pairs(tracker: Tracker, pairs: Sequence[Mapping[str, Any]]) -> None:
-    """Logs one row per pair, and one per changed question; the question's text only if texts may be uploaded."""
-    columns = [*CHANGE_COLUMNS, *(("question", "right") if tracker.log_texts else ())]
+    """Logs one row per pair, and one per changed question; what it is only if texts may be uploaded."""
+    columns = [*CHANGE_COLUMNS, *(TEXT_COLUMNS if tracker.log_texts else ())]
     tracker.log_table("paired", COLUMNS, [[pair[column] for column in COLUMNS] for pair in pairs])
     rows = [
         [pair["one"], pair["other"], *(change[column] for column in columns)]

@@ -127,11 +127,11 @@ def build_result(context: AnalysisContext, settings: Referee) -> dict[str, Any]:
     from entigraph.analysis.method_comparisons import compare_methods, describe_needed_data, seed_scatter
     from entigraph.analysis.referee.cost_levels import build_levels
     from entigraph.analysis.referee.method_texts import measure_texts, method_protocols
-    from entigraph.analysis.scaling.scaling_curve import load_study_settings
+    from entigraph.analysis.scaling.scaling_curve import describe_settings
     from entigraph.analysis.scaling.study_summary import list_writers
 
     runs, excluded = join_studies(context, tuple(settings.merge))
-    protocol = load_study_settings(context.study)
+    protocol = describe_settings(context.study)
     costs = {run.name: run_cost(run, settings.cost_table) for run in runs}
     points = build_points(runs, costs, settings.confidence, general_text_tasks(protocol))
     uncounted = uncounted_methods(runs, costs)

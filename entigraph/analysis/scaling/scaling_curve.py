@@ -31,11 +31,12 @@ from entigraph.reporting.disclaimers import PIPELINE_CHECK, is_fictional, is_pip
 from entigraph.reporting.figures import FIGURE_FORMATS
 from entigraph.storage.artifact import read_json, write_json
 from entigraph.storage.data_losses import render_data_losses
-from entigraph.storage.fingerprints import flatten
+from entigraph.storage.fingerprints import digest, flatten
 from entigraph.storage.scores import scalar_scores
 from entigraph.tracking.base import Tracker
 
 CURVE = "curve.json"
+NAME_LISTS = (".sources", ".exclude_documents")  # settings that name documents
 OPTIONAL_OUTPUTS = (
     "recall.json",
     *(f"{figure}.{suffix}" for figure in ("forecast", "losses", "recall") for suffix in FIGURE_FORMATS),
@@ -140,7 +141,7 @@ def build_curve(context: AnalysisContext, settings: ScalingCurve) -> dict[str, A
         "data_losses": study_data_losses(runs),
         "footer": "\n".join(filter(None, (figure_footer(runs), *reference_data_losses))),
         "losses": measure_loss_changes(runs),
-        "settings": load_study_settings(context.study),
+        "settings": describe_settings(context.study),
         "varies": sorted({key for run in runs for key in run.entry.get("varies", {})}),
         "fits": fit_augmenters(fitted_runs, resampling, settings.fit_from_tokens, settings.fit_to_tokens),
         "forecasts": forecasts,
@@ -181,6 +182,14 @@ def load_study_settings(study: Path) -> dict[str, Any]:
     """Returns what all runs of the study have in common, with dotted keys."""
     file = study / "settings.json"
     return flatten(read_json(file)) if file.exists() else {}
+
+
+def describe_settings(study: Path) -> dict[str, Any]:
+    """Returns the shared settings for reports, which are published: without the names of documents."""
+    return {
+        name: f"{len(value)} names ({digest(value)})" if name.endswith(NAME_LISTS) and value else value
+        for name, value in load_study_settings(study).items()
+    }
 
 
 def load_curve(study: Path) -> dict[str, Any]:
