@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from entigraph.analysis.base import Analysis
+from entigraph.config.environment import hide_values, reads_environment, resolve_except_environment
 from entigraph.config.instantiate import BuiltComponent, BuiltComponents, config_error_message
 from entigraph.config.schema import COMPONENTS, Preview, QualityGate, Synthesis, Tokens
 from entigraph.config.validation import collect_problems, resolve_root, validate
@@ -134,8 +135,7 @@ def build_components(config: DictConfig, known: BuiltComponents | None = None) -
         "config": config,
         "root": Path(config.paths.root),
         "seed": config.seed,
-        "keys": {key: component_key(component.node, component.component) for key, component in built.items()}
-        | {key: component_key(node) for key, node in content_nodes(config).items()},
+        "keys": component_keys(config, built),
         "synthesis": OmegaConf.to_object(config.synthesis),
         "preview": OmegaConf.to_object(config.preview),
         "quality_gate": OmegaConf.to_object(config.quality_gate),
@@ -146,6 +146,21 @@ def build_components(config: DictConfig, known: BuiltComponents | None = None) -
         "logger": build_tracker(config.logger),
         **{key: built[key].component for key in COMPONENTS},
     }
+
+
+def component_keys(config: DictConfig, built: Mapping[str, BuiltComponent]) -> dict[str, dict[str, Any]]:
+    """Returns what each component contributes to cache keys, without values of environment variables."""
+    keys = {key: component_key(component.node, component.component) for key, component in built.items()}
+    keys |= {key: component_key(node) for key, node in content_nodes(config).items()}
+    if not reads_environment(config):
+        return keys
+    shown = resolve_except_environment(config)
+
+    def shown_node(key: str) -> Any:
+        group, _, name = key.replace("datamodule", "data").partition(".")
+        return shown[group][name] if name else shown[group]
+
+    return {key: hide_values(values, shown_node(key)) for key, values in keys.items()}
 
 
 def tasks_without_questions(

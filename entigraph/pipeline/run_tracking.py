@@ -8,10 +8,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import Any, cast
 
-from omegaconf import OmegaConf
-
+from entigraph.config.environment import resolve_except_environment
 from entigraph.pipeline.run import Run
 from entigraph.pipeline.study import study_folder, study_member
 from entigraph.reporting.figures import abbreviate
@@ -60,7 +58,8 @@ def analysis_info(run: Run) -> RunInfo:
 
 
 def run_info(run: Run, identity: str, name: str, job_type: str, tags: Sequence[str]) -> RunInfo:
-    config = cast(dict[str, Any], OmegaConf.to_container(run.config, resolve=True))
+    config = resolve_except_environment(run.config)
+    del config["logger"]  # which may hold a key of another tracker
     # W&B groups by plain config values only: the augmenter is its name there, followed by its options.
     config |= {"augmenter": run.augmenter.name, "augmenter_options": config["augmenter"]}
     return RunInfo(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from entigraph.config.environment import resolve_except_environment
 from entigraph.config.instantiate import HYDRA_KEYS, build, check_node, inspect_target, is_target_node, resolve_target
 from entigraph.config.suggestions import did_you_mean
 from entigraph.config.validation import collect_problems
@@ -41,8 +42,11 @@ BUILT_CALLBACKS: "dict[str, list[Callback]]" = {}  # before the run, by their no
 
 
 def resolved_nodes(config: DictConfig) -> dict[str, Any]:
-    """Returns the nodes of the components as plain dictionaries, with resolved interpolations."""
-    return {key: OmegaConf.to_container(config[key], resolve=True) for key in COMPONENTS if key in config}
+    """Returns the nodes of the components as plain dictionaries, with resolved interpolations.
+
+    Those of environment variables are resolved when a node is built, because the values may be secrets.
+    """
+    return {key: node for key, node in resolve_except_environment(config).items() if key in COMPONENTS}
 
 
 def data_config_node(config: DictConfig) -> DictConfig:
