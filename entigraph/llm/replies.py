@@ -23,17 +23,18 @@ from entigraph.text.writing_systems import CHARACTERS_PER_TOKEN
 FINISH_REASONS: Mapping[str, str] = {
     **dict.fromkeys(
         ("", "stop", "eos", "eos_token", "end", "end_turn", "end_of_turn", "stop_sequence", "stop_token", "stop_str")
-        + ("complete", "completed", "finish", "finished", "done", "success", "none", "null", "finish_reason_stop"),
+        + ("complete", "completed", "finish", "finished", "done", "success", "none", "null")
+        + ("eos_found", "eos_token_id", "end_of_text", "endoftext"),
         STOP,
     ),
     **dict.fromkeys(
         ("length", "max_tokens", "max_length", "max_new_tokens", "max_output_tokens", "max_completion_tokens")
         + ("token_limit", "model_length", "model_context_window_exceeded", "context_length", "truncated", "incomplete")
-        + ("finish_reason_max_tokens",),
+        + ("max_output",),
         LENGTH,
     ),
     **dict.fromkeys(
-        ("content_filter", "content-filter", "content_filtered", "safety", "recitation", "prohibited_content", "spii")
+        ("content_filter", "content_filtered", "safety", "recitation", "prohibited_content", "spii")
         + ("blocklist", "blocked", "moderation", "filtered", "sensitive", "guardrail_intervened"),
         CONTENT_FILTER,
     ),
@@ -48,7 +49,9 @@ REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_tex
 REASONING_PARTS = ("thinking", "reasoning", "reasoning.text", "reasoning.summary", "redacted_thinking", "thought")
 WITH_REASONING, WITH_END_MARKERS = "with reasoning", "with end markers, removed"
 SURROGATES_REPLACED, NORMALIZED = "with invalid characters, replaced", "with invisible characters, normalized"
+COMPLETION_FIELDS = ("completion_tokens", "output_tokens")
 MAX_COUNT = 10**12  # tokens
+MAX_RETRY_AFTER_S = 3_600.0  # a longer wait ends the command
 
 TOO_LONG = re.compile(
     r"context.{0,12}(length|window|size|limit)|maximum context|input length|too (long|large|many tokens)|exceed"
@@ -60,6 +63,8 @@ NO_CREDIT = re.compile(
     r"|out of credits|billing.?hard.?limit|arrearage|余额不足",
     re.IGNORECASE,
 )
+LONG_PERIOD = re.compile(r"per.?(day|week|month)|daily|weekly|monthly", re.IGNORECASE)
+STATED_WAIT = re.compile(r"(try again|retry).{0,20}\bin \d", re.IGNORECASE)
 PER_MINUTE = re.compile(r"(per|this|a) minute|rate.?limit|retry|try again", re.IGNORECASE)
 FILTERED = re.compile(
     r"content.?(filter|management|policy|exists risk)|usage (polic|guideline)|moderation|safety system|responsible.?ai"
@@ -92,14 +97,14 @@ class ReplyError:
         message: The endpoint's own message.
         parameters: The request parameters that the error names in a field of its own.
         code: The error's code and type.
-        retry_after_s: Seconds to wait before another attempt, if the endpoint limits the rate.
+        retry_after_s: Seconds to wait before another attempt, if the endpoint says so.
     """
 
     status: int
     message: str
     parameters: tuple[str, ...] = ()
     code: str = ""
-    retry_after_s: float = 1.0
+    retry_after_s: float | None = None
 
 
 class ErrorKind(StrEnum):
@@ -124,7 +129,7 @@ def classify_error(error: ReplyError) -> ErrorKind:
     if status in (401, 407):
         return ErrorKind.key
     if status == 429:
-        return ErrorKind.throttled
+        return ErrorKind.credit if is_quota_used_up(error) else ErrorKind.throttled
     if re.search(r"chat.?template", details, re.IGNORECASE) and "system" not in details.lower():
         return ErrorKind.chat_template
     if status in (404, 405, 410):
@@ -132,6 +137,13 @@ def classify_error(error: ReplyError) -> ErrorKind:
     if status < 400 or status in (408, 409, 425) or status >= 500:
         return ErrorKind.transient
     return ErrorKind.filtered if FILTERED.search(details) else ErrorKind.rejected
+
+
+def is_quota_used_up(error: ReplyError) -> bool:
+    """Returns whether an endpoint's rate limit ends in more than an hour, such as a quota per day."""
+    if error.retry_after_s is not None:
+        return error.retry_after_s > MAX_RETRY_AFTER_S
+    return bool(LONG_PERIOD.search(f"{error.code} {error.message}") and not STATED_WAIT.search(error.message))
 
 
 def read_reply(content: bytes) -> Mapping[str, Any] | ReplyError:
@@ -221,14 +233,18 @@ def parse_completion(
     price: Price,
     finish_reasons: Mapping[str, str] = FINISH_REASONS,
     notes: tuple[str, ...] = (),
+    max_tokens: int | None = None,
 ) -> Completion:
     """Returns a response as one completion, even if it has several choices (`split_choices` separates them).
 
+    Choices without a finish reason are truncated if their total length is `max_tokens` each, and complete otherwise.
     Raises InvalidReply for a response that is not in the API's format or that the server did not finish.
     """
     choices = response.get("choices")
     if not isinstance(choices, list) or not choices:
         raise InvalidReply(f"a reply without choices: {json.dumps(response)}")
+    if max_tokens and count(response.get("usage"), *COMPLETION_FIELDS) >= max_tokens * len(choices):
+        finish_reasons = {**finish_reasons, "": LENGTH}
     parsed = [parse_choice(choice, finish_reasons) for choice in choices]
     reasoning = "\n\n".join(filter(None, (choice.reasoning for choice in parsed)))
     usage = parse_usage(response.get("usage"), price, reasoning)
@@ -265,8 +281,8 @@ def parse_choice(choice: Any, finish_reasons: Mapping[str, str]) -> ParsedChoice
     if not isinstance(message, dict) and "text" not in choice:
         raise InvalidReply("a choice without a text")
     source = message if isinstance(message, dict) else choice  # a message of reasoning alone may have no content
-    stated = SURROGATE.sub("\ufffd", str(choice.get("finish_reason") or "")).strip().lower()
-    reason = finish_reasons.get(stated, stated)
+    stated = read_finish_reason(choice.get("finish_reason"))
+    reason = finish_reasons.get(stated) or finish_reasons.get(normalize_finish_reason(stated), stated)
     if reason in INTERRUPTED or choice.get("error"):
         error = read_error(200, json.dumps(choice["error"]).encode()) if choice.get("error") else None
         raise InvalidReply(f"the server did not finish: {error.message if error else stated}")
@@ -279,6 +295,16 @@ def parse_choice(choice: Any, finish_reasons: Mapping[str, str]) -> ParsedChoice
     fields = [next(filter(None, (read_text(source.get(name)) for name in REASONING_FIELDS)), "")]
     fields += [text for kind, text in parts if kind == "reasoning"]
     return clean_choice(text, reason, "\n\n".join(filter(None, (*fields, separated))))
+
+
+def read_finish_reason(value: Any) -> str:
+    value = value.get("type") if isinstance(value, dict) else value
+    return SURROGATE.sub("\ufffd", str(value or "")).strip().lower()
+
+
+def normalize_finish_reason(stated: str) -> str:
+    """Returns a finish reason as FINISH_REASONS spells it: "stop" for "finishreason.stop"."""
+    return re.sub(r"\W+", "_", stated).removeprefix("finish_reason_").removeprefix("finishreason_")
 
 
 def clean_choice(text: str, reason: str, reasoning: str = "") -> ParsedChoice:
@@ -326,10 +352,12 @@ def parse_usage(usage: Any, price: Price, reasoning: str = "") -> Usage:
     """
     usage = usage if isinstance(usage, dict) else {}
     prompt = count(usage, "prompt_tokens", "input_tokens")
-    completion = count(usage, "completion_tokens", "output_tokens")
+    completion = count(usage, *COMPLETION_FIELDS)
     completion = max(completion, count(usage, "total_tokens") - prompt if prompt else 0)
     details = usage.get("completion_tokens_details") or usage.get("output_tokens_details")
     reasoned = count(details, "reasoning_tokens") or count(usage, "reasoning_tokens")
+    if reasoned > completion:
+        completion += reasoned
     if not reasoned and reasoning:
         reasoned = min(completion, round(len(reasoning) / CHARACTERS_PER_TOKEN))
     prompt_details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")

@@ -1,5 +1,6 @@
 """The OpenAI writers against servers that reject parameters, refuse, reason aloud or fail in their own way."""
 
+import json
 import shlex
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -17,7 +18,8 @@ from entigraph.evaluation.backends.endpoint_backend import EndpointBackend
 from entigraph.evaluation.base import AnswerNotes, Prompt, Sampling
 from entigraph.llm.answer_judge import judge_answers
 from entigraph.llm.base import Completion, Request
-from entigraph.llm.openai.batch_client import split_lines
+from entigraph.llm.openai.batch_client import BatchClient, split_lines
+from entigraph.llm.openai.batch_writer import OpenAIBatchWriter
 from entigraph.llm.openai.online_writer import OpenAIWriter
 from entigraph.llm.response_cache import ResponseCache
 from entigraph.runtime.progress import SilentProgress
@@ -312,6 +314,32 @@ def test_chain_of_thought_is_parsed_after_the_reasoning(tmp_path: Path) -> None:
     assert [generation.text for generation in generations] == ["It says so.\nAnswer: A."] * 2
     notes = [answer.notes for answer in read_jsonl(backend.notes.path, AnswerNotes)]
     assert notes == [["with reasoning"]] * 2
+
+
+@pytest.mark.parametrize("lost", [{"finish_reason": "content_filter"}, {"message": {"content": " "}}])
+def test_lost_samples_are_requested_again_by_the_next_command(
+    lost: dict[str, Any], tmp_path: Path, monkeypatch: Any
+) -> None:
+    (choice,) = answer()[1]["choices"]
+    repaired = {**answer()[1], "choices": [choice, choice]}
+    replies = [{**repaired, "choices": [choice, {**choice, **lost}]}]
+    with endpoint(lambda body: (200, replies.pop() if replies else repaired)) as (address, bodies):
+        writer = OpenAIWriter(model="m", base_url=address)
+        for command, sent in (("one", 1), ("one", 1), ("two", 2), ("three", 2)):
+            monkeypatch.setenv("ENTIGRAPH_COMMAND", command)
+            with writer.connect(tmp_path / "cache") as llm:
+                backend = EndpointBackend(llm)
+                ((_, samples),) = backend.sample([Prompt("k", "Which?")], Sampling(samples=2, temperature=0.1))
+            assert len(bodies) == sent and (samples[0] == samples[1]) == (command != "one")
+
+
+@pytest.mark.parametrize("status", [{"status_code": "200"}, {}, {"status_code": 200}])
+@pytest.mark.parametrize("encode", [json.dumps, lambda body: body])
+def test_batch_results_of_other_servers_are_read(status: dict[str, Any], encode: Callable[[Any], Any]) -> None:
+    client = BatchClient(OpenAIBatchWriter(model="m", base_url="http://localhost:1/v1"))
+    response = {**status, "body": encode(answer()[1])}
+    completion = client.parse_result({"custom_id": "00", "response": response})
+    assert isinstance(completion, Completion) and completion.text == TEXT
 
 
 def test_batch_results_end_at_line_feeds_only() -> None:

@@ -21,9 +21,11 @@ from entigraph.config.instantiate import build
 from entigraph.errors import ConfigError, LLMError
 from entigraph.llm.base import Completion, Request
 from entigraph.llm.cost import Price, SpendingLimit, render_dollars
+from entigraph.llm.openai.online_transport import throttle_wait
 from entigraph.llm.openai.online_writer import OpenAIWriter
 from entigraph.llm.openai.rate_limits import RateLimiter
 from entigraph.llm.openai.server_address import retry_after
+from entigraph.llm.replies import ReplyError
 from entigraph.llm.response_cache import ResponseCache
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Failure
@@ -171,11 +173,25 @@ def test_persistent_throttling_is_reported(tmp_path: Path, monkeypatch: Any) -> 
     assert len(messages) == 1 and "is throttling requests (HTTP 429: " in messages[0]
 
 
-def test_retry_after_is_seconds_or_a_date_and_at_most_a_minute() -> None:
-    stated = {"0.5": 0.5, "86400": 60, "inf": 60, "nan": 0, "later": 5, "-1": 0}
-    assert [retry_after({"retry-after": value}) for value in stated] == pytest.approx([*stated.values()], abs=0.21)
-    assert 1 <= retry_after({}) < 1.3
-    assert 5 < retry_after({"retry-after": formatdate(time.time() + 50, usegmt=True)}) < 51
+def test_retry_after_is_seconds_or_a_date() -> None:
+    stated = {"0.5": 0.5, "86400": 86400, "inf": float("inf"), "nan": 0, "later": None, "-1": 0}
+    assert {value: retry_after({"retry-after": value}) for value in stated} == stated
+    date = retry_after({"retry-after": formatdate(time.time() + 50, usegmt=True)})
+    assert retry_after({}) is None and date is not None and 5 < date < 51
+
+
+def test_pause_of_a_throttled_request_is_at_most_a_minute() -> None:
+    for stated, seconds in ((None, 1.0), (0.5, 0.5), (3000.0, 60.0)):
+        assert seconds <= throttle_wait(ReplyError(429, "slow down", retry_after_s=stated)) < seconds + 0.21
+
+
+def test_throttling_without_an_answer_for_an_hour_ends_the_command(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("entigraph.llm.openai.online_transport.MAX_SECONDS_THROTTLED", 0.2)
+    with (
+        running(Config(latency_s=0.01, rate_429=1.0, retry_after_s=0.1)) as server,
+        pytest.raises(LLMError, match="rejected all requests for an hour .HTTP 429: .*run the same command later"),
+    ):
+        ask(writer(server), tmp_path / "j", [make_request(1)])
 
 
 def test_rate_limit_that_is_not_positive_is_none() -> None:

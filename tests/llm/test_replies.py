@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -123,13 +124,25 @@ def test_reasoning_in_a_field_is_never_text(message: Mapping[str, Any]) -> None:
     ("stated", "reason"),
     [
         *((name, "stop") for name in ("eos", "STOP", None, "end_turn", "stop_sequence", "COMPLETE")),
-        *((name, "length") for name in ("MAX_TOKENS", "max_tokens", "model_length")),
+        *((name, "stop") for name in ("stop-sequence", "FinishReason.STOP", "eos token", "end_of_text")),
+        ({"type": "stop"}, "stop"),
+        *((name, "length") for name in ("MAX_TOKENS", "max_tokens", "model_length", "FINISH_REASON_MAX_TOKENS")),
         *((name, "content_filter") for name in ("SAFETY", "content_filter", "RECITATION")),
         ("something_new", "something_new"),
     ],
 )
-def test_finish_reasons_of_other_servers(stated: str | None, reason: str) -> None:
+def test_finish_reasons_of_other_servers(stated: Any, reason: str) -> None:
     assert parse_completion(reply({"content": "Lamp."}, stated), "m", FREE).finish_reason == reason
+
+
+@pytest.mark.parametrize(
+    ("stated", "tokens", "reason"), [(None, 20, "length"), (None, 19, "stop"), ("stop", 20, "stop")]
+)
+def test_answer_of_the_maximum_length_without_a_finish_reason_is_truncated(
+    stated: str | None, tokens: int, reason: str
+) -> None:
+    body = reply({"content": "Lamp."}, stated, {"completion_tokens": tokens})
+    assert parse_completion(body, "m", FREE, max_tokens=20).finish_reason == reason
 
 
 @pytest.mark.parametrize(
@@ -155,6 +168,8 @@ def test_hidden_reasoning_is_part_of_usage_and_price() -> None:
     parsed = parse_completion(reply({"content": "Lamp."}, usage=usage), "m", price).usage
     assert (parsed.completion_tokens, parsed.reasoning_tokens) == (350, 300)
     assert parsed.dollars == pytest.approx((100 + 3500) / 1e6)
+    del usage["total_tokens"]
+    assert parse_completion(reply({"content": "Lamp."}, usage=usage), "m", price).usage == parsed
     for odd in (
         None,
         {"prompt_tokens": None, "completion_tokens": None},
@@ -201,6 +216,24 @@ def test_error_in_a_reply_with_status_200(body: bytes, message: str, kind: Error
 )
 def test_account_without_credit_is_recognized(status: int, message: str) -> None:
     assert classify_error(error(message, status)) is ErrorKind.credit
+
+
+@pytest.mark.parametrize(
+    ("message", "retry_after_s", "kind"),
+    [
+        ("Rate limit exceeded: free-models-per-day", None, ErrorKind.credit),
+        ("limit: 50 requests per day", None, ErrorKind.credit),
+        ("Monthly spend limit reached", None, ErrorKind.credit),
+        ("slow down", 86_400.0, ErrorKind.credit),
+        ("limit: 50 requests per day", 30.0, ErrorKind.throttled),
+        ("on requests per day (RPD): Limit 200. Please try again in 7m12s.", None, ErrorKind.throttled),
+        ("limit: 50 requests per minute", None, ErrorKind.throttled),
+    ],
+)
+def test_quota_that_is_used_up_for_long_is_not_waited_for(
+    message: str, retry_after_s: float | None, kind: ErrorKind
+) -> None:
+    assert classify_error(replace(error(message, 429), retry_after_s=retry_after_s)) is kind
 
 
 def test_messages_of_all_forms_are_read() -> None:

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 
 from entigraph.errors import LLMError
 from entigraph.evaluation.base import AnswerNotes, Generation, Prompt, Sampling
-from entigraph.llm.base import ANSWERED, GAVE_UP, LLM, Completion, Request
+from entigraph.llm.base import ANSWERED, GAVE_UP, LENGTH, LLM, STOP, Completion, Request
 from entigraph.llm.replies import split_choices
 from entigraph.storage.jsonl import ResumableJsonLines
+from entigraph.text.normalization import is_blank
 
 
 class EndpointBackend:
@@ -39,6 +40,8 @@ class EndpointBackend:
                     request = self.build_request(prompts[index], sampling, received[index])
                     if request.hash not in self.notes:
                         self.notes.write(AnswerNotes(request.hash, completion.notes))
+                if any(is_lost(text, reason) for text, reason in split_choices(completion)):
+                    completion.discard()
                 pending[index] += parse_generations(completion, sampling.distinct_samples - received[index])
                 if len(pending[index]) >= sampling.distinct_samples:
                     yield index, sampling.repeat(pending.pop(index))
@@ -61,6 +64,11 @@ class EndpointBackend:
 
     def loglikelihoods(self, pairs: Sequence[tuple[str, str]], batch_tokens: int) -> Iterator[tuple[int, float | None]]:
         raise AssertionError("endpoints return no log-likelihoods; the validation rejects tasks that need them")
+
+
+def is_lost(text: str, reason: str) -> bool:
+    """Returns whether a sample has no text although its length was not limited: it was refused, filtered or lost."""
+    return reason not in (STOP, LENGTH) or (reason == STOP and is_blank(text))
 
 
 def parse_generations(completion: Completion, wanted: int) -> list[Generation]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -95,8 +95,11 @@ class BatchClient:
     def parse_result(self, record: Mapping[str, Any]) -> Completion | ReplyError:
         response = record.get("response")
         response = response if isinstance(response, dict) else {}
-        status, body = response.get("status_code"), response.get("body")
-        status = status if isinstance(status, int) else 502
+        body = response.get("body")
+        with suppress(ValueError):
+            body = parse_json(body.encode()) if isinstance(body, str) else body
+        has_choices = isinstance(body, dict) and bool(body.get("choices"))
+        status = read_status(response.get("status_code"), 200 if has_choices else 502)
         if status != 200 or not isinstance(body, dict):
             return self.options.shorten(read_error(status, json.dumps(body or record.get("error")).encode()))
         complete = body.get("choices") and not body.get("error")
@@ -107,7 +110,7 @@ class BatchClient:
         try:
             return parse_completion(reply, options.model, options.price, options.known_finish_reasons)
         except InvalidReply as error:
-            return ReplyError(502, f"no valid reply: {error}")
+            return self.options.shorten(ReplyError(502, f"no valid reply: {error}"))
 
     @contextmanager
     def translate_errors(self) -> Iterator[None]:
@@ -134,6 +137,11 @@ class BatchClient:
                 f"llm.base_url: {self.address} is unreachable ({connection_failure(error)}). "
                 "Pending batches are kept; run the same command to continue"
             ) from None
+
+
+def read_status(value: Any, default: int) -> int:
+    """Returns an HTTP status, which some endpoints report as text or not at all."""
+    return int(value) if isinstance(value, int) or str(value).isdecimal() else default
 
 
 def split_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:

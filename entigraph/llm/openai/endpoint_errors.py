@@ -20,7 +20,10 @@ def raise_if_fatal(kind: ErrorKind, error: ReplyError, options: OpenAIOptions, a
     if kind is ErrorKind.key or forbidden:
         raise LLMError(f"{label} rejected the key in {options.api_key_env} {reply}")
     if kind is ErrorKind.credit:
-        raise LLMError(f"{label}: the account has no credit left, or its quota is used up {reply}")
+        raise LLMError(
+            f"{label}: the account has no credit left, or its quota is used up {reply}. Answers so far are cached: run "
+            "the same command when it has credit or quota again"
+        )
     if kind is ErrorKind.chat_template:
         raise LLMError(
             f"{label} cannot apply a chat template to {options.model!r} {reply}. For a base model, which has none, set "

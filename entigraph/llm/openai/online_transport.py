@@ -18,6 +18,7 @@ from typing import Any
 from entigraph.errors import ArtifactError, EntigraphError, LLMError
 from entigraph.llm.base import ANSWERED, CONTENT_FILTER, GAVE_UP, LENGTH, REFUSAL, REJECTED, Completion, Notify, Usage
 from entigraph.llm.caching import Answer, WireRequest
+from entigraph.llm.cost import escape_key
 from entigraph.llm.openai.capabilities import LIMITS, Capabilities, describe_learned
 from entigraph.llm.openai.endpoint_errors import final_outcome, raise_if_fatal, rejects_everything
 from entigraph.llm.openai.openai_options import OpenAIOptions
@@ -36,6 +37,8 @@ MAX_REJECTED_FIRST = 8  # rejected requests before the first answer
 SECONDS_ALONE = 1.0  # without other requests in flight, after which a rejected first request decides by itself
 FAILURES_BEFORE_PAUSE, PAUSE_S = 3, 30.0  # per address, with several addresses
 SECONDS_BEFORE_NOTICE, SECONDS_BETWEEN_NOTICES = 20.0, 60.0
+DEFAULT_THROTTLE_S, MAX_THROTTLE_S = 1.0, 60.0  # per pause: the limit may be lifted earlier than stated
+MAX_SECONDS_THROTTLED = 3_600.0  # without any answer
 MIN_TOKENS_PER_WORD = 0.75  # in prompts; tokenizers give more than one
 MIN_CONTEXT = 256  # tokens; a server that counts fewer of a long prompt does not count
 PROMPT_CUT = "prompt cut by the server"  # a finish reason
@@ -54,6 +57,10 @@ class ThrottleNotice:
 
     def on_answer(self) -> None:
         self.since = None
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.since if self.since else 0.0
 
     def is_due(self) -> bool:
         now = time.monotonic()
@@ -284,7 +291,7 @@ class OnlineTransport:
             return reply
         kind, reason = classify_error(reply), f"HTTP {reply.status}: {reply.message}"
         if kind is ErrorKind.throttled:
-            return Retry(reason, wait_s=reply.retry_after_s)
+            return Retry(reason, wait_s=throttle_wait(reply))
         if kind in (ErrorKind.rejected, ErrorKind.transient, ErrorKind.missing):
             body, named_only = json.loads(wire_request.body), kind is not ErrorKind.rejected
             if adapted := capabilities.adapt(reply, body, named_only=named_only):
@@ -305,7 +312,7 @@ class OnlineTransport:
             self.report(
                 reason,
                 f"  the finish reason {reason!r} of {self.options.model} is unknown: its answers are not used. If they "
-                f"are complete, set '+llm.finish_reasons={{{reason}: stop}}'",
+                f"are complete, set '+llm.finish_reasons={{{escape_key(reason)}: stop}}'",
             )
 
     def report(self, subject: str, line: str) -> None:
@@ -316,7 +323,13 @@ class OnlineTransport:
 
     def on_throttled(self, address: ServerAddress, retry: Retry) -> None:
         self.limiter.on_throttled(retry.wait_s or 0.0)
-        if self.throttle_notice.is_due():
+        notice_due = self.throttle_notice.is_due()
+        if self.throttle_notice.seconds > MAX_SECONDS_THROTTLED:
+            raise LLMError(
+                f"{address.label} has rejected all requests for an hour ({retry.reason}). Answers so far are cached: "
+                "run the same command later"
+            )
+        if notice_due:
             self.notify(
                 f"  {address.label} is throttling requests ({retry.reason}), {self.answered:,} answered so far: "
                 f"reduced to {int(self.limiter.window)} concurrent requests"
@@ -339,6 +352,12 @@ class OnlineTransport:
                 f"The {self.answered:,} answers that this command received are cached. Check the server and run the "
                 "same command: it continues with the other requests"
             )
+
+
+def throttle_wait(error: ReplyError) -> float:
+    """Returns the seconds until the next attempt, with jitter."""
+    stated = DEFAULT_THROTTLE_S if error.retry_after_s is None else error.retry_after_s
+    return min(stated, MAX_THROTTLE_S) + random.uniform(0.0, 0.2)
 
 
 def is_cut_by_server(completion: Completion, wire_request: WireRequest) -> bool:

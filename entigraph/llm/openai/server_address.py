@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,8 +16,6 @@ from entigraph.llm.openai.endpoint_errors import connection_failure, proxy_hint
 from entigraph.llm.openai.openai_options import OpenAIOptions
 from entigraph.llm.replies import InvalidReply, ReplyError, cut_at_stop, parse_completion, read_error, read_reply
 from entigraph.llm.wire_format import PATHS
-
-MAX_RETRY_AFTER_S = 60.0
 
 Task = asyncio.Task[Any]
 
@@ -91,7 +88,10 @@ class ServerAddress:
 
     def parse(self, reply: Mapping[str, Any], wire_request: WireRequest, notes: tuple[str, ...]) -> Completion:
         options = self.options
-        completion = parse_completion(reply, options.model, self.price, options.known_finish_reasons, notes)
+        max_tokens = wire_request.request.max_tokens or options.max_tokens
+        completion = parse_completion(
+            reply, options.model, self.price, options.known_finish_reasons, notes, max_tokens=max_tokens
+        )
         return cut_at_stop(completion, wire_request.request.stop) if STOP_NOT_SENT in notes else completion
 
 
@@ -117,15 +117,16 @@ def read_status_error(error: Any) -> ReplyError:
     return replace(reply, retry_after_s=retry_after(response.headers))
 
 
-def retry_after(headers: Mapping[str, str]) -> float:
-    """Returns the seconds to wait, with jitter: at most MAX_RETRY_AFTER_S, to notice early if the limit is lifted."""
-    stated = headers.get("retry-after", "1")
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Returns the seconds in the header Retry-After, which may state a date; None without the header."""
+    stated = headers.get("retry-after")
+    if stated is None:
+        return None
     try:
-        seconds = float(stated)
+        return max(0.0, float(stated))
     except ValueError:
         date = parsedate_tz(stated)
-        try:
-            seconds = mktime_tz(date) - time.time() if date else 5.0
-        except (ValueError, OverflowError):  # a year that no clock reaches
-            seconds = 5.0
-    return min(max(0.0, seconds), MAX_RETRY_AFTER_S) + random.uniform(0.0, 0.2)
+    try:
+        return max(0.0, mktime_tz(date) - time.time()) if date else None
+    except (ValueError, OverflowError):  # a year that no clock reaches
+        return None
