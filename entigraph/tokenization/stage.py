@@ -56,6 +56,11 @@ def run(
     selected = texts_about(synthesis, selection.documents)
     candidates = selection.fitting(counts, selected)
     fitting, held_out = split_texts(synthesis, candidates, selection.validation_fraction, selection.seed)
+    if selection.validation_fraction and not len(held_out):
+        progress.notify(
+            f"           warning: data.validation_fraction = {selection.validation_fraction:g} holds out no text: no "
+            "document has enough texts"
+        )
     layout = selection.draw(counts, fitting)
     check_budget(selection, layout, len(fitting), synthesis)
     seams = None

@@ -12,6 +12,7 @@ from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from entigraph.errors import ConfigError
+from entigraph.training.component_errors import construction_errors
 from entigraph.training.data_schedule import SOURCES
 from entigraph.training.datamodule import Batch
 from entigraph.training.loss import IGNORED, TokenLosses
@@ -193,8 +194,10 @@ class CausalLMModule(L.LightningModule):
         if self.low_halves is not None:
             arguments = {"low_halves": self.low_halves, "fp32_gradients": self.fp32_gradients}
             self.low_halves = {}  # now owned by the optimizer's state
-        optimizer = self.optimizer_factory(parameter_groups(self.net.parameters()), **arguments)
-        scheduler = build_scheduler(self.scheduler_factory, optimizer, self.num_training_steps)
+        with construction_errors("optim", self.optimizer_factory):
+            optimizer = self.optimizer_factory(parameter_groups(self.net.parameters()), **arguments)
+        with construction_errors("scheduler", self.scheduler_factory):
+            scheduler = build_scheduler(self.scheduler_factory, optimizer, self.num_training_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 

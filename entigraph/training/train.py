@@ -2,6 +2,7 @@
 
 import logging
 import re
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from lightning.fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -30,7 +31,9 @@ from entigraph.storage.artifact import CHECKPOINTS, Fence, write_json
 from entigraph.training.adapters import is_adapter_weight
 from entigraph.training.callbacks.token_progress import TokenProgress
 from entigraph.training.checkpointing import ShardedCheckpoints, latest_checkpoint
+from entigraph.training.component_errors import training_errors
 from entigraph.training.component_nodes import build_callbacks, build_loggers, check_kind
+from entigraph.training.data_schedule import VALIDATION
 from entigraph.training.datamodule import SyntheticDataModule
 from entigraph.training.export import export
 from entigraph.training.float8 import convert_to_float8
@@ -148,7 +151,9 @@ def train_rank(job: TrainingJob, context: RankContext, progress: Progress, recor
     with progress.bar("loading model"):
         module = build_module(job, context, schedule.steps)
     checkpoint = latest_checkpoint(job.out / CHECKPOINTS)
-    callbacks = build_callbacks(job.nodes)
+    named = dict(zip(job.nodes["callbacks"], build_callbacks(job.nodes), strict=True))
+    check_validation_metric(named, datamodule)
+    callbacks = showable_callbacks(named, progress)
     loggers = [
         MetricsFile(
             job.out / METRICS,
@@ -158,13 +163,16 @@ def train_rank(job: TrainingJob, context: RankContext, progress: Progress, recor
         ),
         *build_loggers(job.nodes, job.out / "logs"),
     ]
-    bars = SilentProgress() if job.trainer.shows_lightning_bar else progress
+    bars = SilentProgress() if shows_lightning_bar(job, callbacks) else progress
     with bars.bar("training", schedule.samples * schedule.context_length, "tokens") as advance:
         for callback in callbacks:
             if isinstance(callback, TokenProgress):
                 callback.advance = advance
-        trainer = build_trainer(job, context, schedule.fingerprint, schedule.steps, callbacks, loggers, accumulation)
-        fit(trainer, module, datamodule, checkpoint)
+        with training_errors(named):
+            trainer = build_trainer(
+                job, context, schedule.fingerprint, schedule.steps, callbacks, loggers, accumulation
+            )
+            fit(trainer, module, datamodule, checkpoint)
         if context.is_first:
             close_wandb_loggers(loggers, job.out)
     val_loss = trainer.callback_metrics.get("val_loss")
@@ -181,6 +189,31 @@ def train_rank(job: TrainingJob, context: RankContext, progress: Progress, recor
     with progress.bar("saving model"):
         export(module.net, trainer.optimizers[0], job, counts, context.splits_weights, context.sharded)
     return counts
+
+
+def check_validation_metric(callbacks: Mapping[str, L.Callback], datamodule: SyntheticDataModule) -> None:
+    """Raises ConfigError if a callback monitors the validation loss and no text is held out."""
+    if len(datamodule.stores.get(VALIDATION, (None,))):
+        return
+    for name, callback in callbacks.items():
+        if getattr(callback, "monitor", None) == "val_loss":
+            raise ConfigError(
+                f"callbacks.{name}.monitor: there is no val_loss, because data.validation_fraction = "
+                f"{datamodule.config.validation_fraction:g} holds out no text; raise it, or generate more texts"
+            )
+
+
+def showable_callbacks(callbacks: Mapping[str, L.Callback], progress: Progress) -> list[L.Callback]:
+    """Returns the callbacks, on no terminal without progress bars, which Lightning rejects where they are disabled."""
+    hidden = [] if sys.stderr.isatty() else [name for name, item in callbacks.items() if isinstance(item, ProgressBar)]
+    for name in hidden:
+        progress.notify(f"           note: callbacks.{name} shows nothing, because there is no terminal")
+    return [callback for name, callback in callbacks.items() if name not in hidden]
+
+
+def shows_lightning_bar(job: TrainingJob, callbacks: list[L.Callback]) -> bool:
+    """Returns whether Lightning's progress bar is shown instead of the stage's."""
+    return job.trainer.shows_lightning_bar or any(isinstance(callback, ProgressBar) for callback in callbacks)
 
 
 def count_parameters(net: "PreTrainedModel") -> dict[str, int]:
@@ -294,7 +327,7 @@ def build_trainer(
         "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
         **job.trainer.lightning_arguments(),
         "val_check_interval": 0.1 if interval is None and job.data.validation_fraction else interval,
-        "enable_progress_bar": job.trainer.shows_lightning_bar,
+        "enable_progress_bar": shows_lightning_bar(job, callbacks),
     }
     return L.Trainer(
         accelerator=context.accelerator,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from entigraph.errors import ArtifactError, ConfigError
-from entigraph.runtime.progress import SilentProgress
+from entigraph.runtime.progress import SilentProgress, TerminalProgress
 from entigraph.storage.schemas import SyntheticText
 from entigraph.storage.texts import row_groups, write_texts
 from entigraph.storage.token_shards import TokenStore
@@ -296,3 +296,12 @@ def test_draw_order_is_pythons_random_sample() -> None:
     assert draw_texts(lengths, None, False, 7).tolist() == order
     assert draw_texts(lengths, 100, False, 7).tolist() == order[:33]
     assert draw_texts(lengths, 3100, True, 7).tolist() == order + rerun[:33]
+
+
+def test_validation_that_holds_out_nothing_is_reported(
+    tokenizer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_folder(tmp_path / "texts", ["the only text of the document"], Tokenizer(tokenizer))
+    selection = TextSelection(None, False, 0, validation_fraction=0.2)
+    stage.run(folder, tokenizer, new_folder(tmp_path / "out"), selection, progress=TerminalProgress())
+    assert "warning: data.validation_fraction = 0.2 holds out no text" in capsys.readouterr().out

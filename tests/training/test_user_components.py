@@ -3,6 +3,7 @@
 import json
 import random
 import resource
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -282,6 +283,46 @@ def test_only_loggers_that_take_a_folder_receive_it() -> None:
 def test_node_that_is_not_a_callback_is_an_error(root: Path) -> None:
     with pytest.raises(ConfigError, match="callbacks.mine: builtins.dict returns a dict, which is not"):
         train(root, "out", callbacks={"mine": {"_target_": "builtins.dict"}}, trainer={"max_steps": 1})
+
+
+@pytest.mark.parametrize(
+    ("components", "message"),
+    [
+        ({"optim": {"_target_": "torch.optim.Muon", "lr": 0.1}}, "optim: Muon raised ValueError: "),
+        (
+            {"scheduler": {"_target_": "torch.optim.lr_scheduler.OneCycleLR", "max_lr": 0.1}},
+            "scheduler: OneCycleLR raised",
+        ),
+        (
+            {"scheduler": {"_target_": "torch.optim.lr_scheduler.OneCycleLR", "max_lr": 0.1, "total_steps": 2}},
+            "scheduler: ValueError: Tried to step",
+        ),
+        ({"callbacks": {"x": {"_target_": LIGHTNING_STOP, "monitor": "los"}}}, "callbacks.x: RuntimeError: Early stop"),
+        ({"callbacks": {"x": {"_target_": LIGHTNING_STOP, "monitor": "loss", "mode": "foo"}}}, "callbacks.x"),
+    ],
+)
+def test_errors_of_components_name_their_node(components: dict[str, Any], message: str, root: Path) -> None:
+    nodes = {group: node if group == "callbacks" else {"_partial_": True, **node} for group, node in components.items()}
+    data, trainer = {"validation_fraction": 0.1}, {"max_steps": 4, "accelerator": "cpu"}
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        train(root, "out", data=data, trainer=trainer, **nodes)
+
+
+def test_monitored_validation_loss_needs_held_out_texts(root: Path) -> None:
+    shutil.rmtree(root / "tokens" / "validation")
+    (root / "tokens" / "validation").mkdir()
+    write_shards(root / "tokens" / "validation", [])
+    stop = {"stop": {"_target_": LIGHTNING_STOP, "monitor": "val_loss"}}
+    with pytest.raises(
+        ConfigError, match="callbacks.stop.monitor: there is no val_loss, because data.validation_fract"
+    ):
+        train(root, "out", callbacks=stop, data={"validation_fraction": 0.1}, trainer={"accelerator": "cpu"})
+
+
+def test_progress_bars_are_left_out_without_a_terminal(root: Path) -> None:
+    bar = {"bar": {"_target_": "lightning.pytorch.callbacks.TQDMProgressBar"}}
+    trainer = {"max_steps": 1, "accelerator": "cpu", "enable_progress_bar": True}
+    assert train(root, "out", callbacks=bar, trainer=trainer)["steps"] == 1
 
 
 def test_bf16_true_needs_an_optimizer_with_split_weights(root: Path) -> None:
