@@ -32,6 +32,7 @@ from entigraph.runtime.devices import use_expandable_segments
 from entigraph.runtime.progress import TerminalProgress
 from entigraph.sweep.multirun import print_artifacts
 from entigraph.sweep.sweep_job import is_sweep_job, run_sweep_job
+from entigraph.text.normalization import normalize_text
 
 USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 1, 70, 130
 TOOLS = {  # imported on use
@@ -76,10 +77,10 @@ def execute(config: DictConfig) -> None:
     run = load_run(config)
     if command is Command.plan:
         arguments = [word for word in sys.argv[1:] if word not in ("command=plan", "why=true")]
-        print("\n".join(dry_run.render_plan(run, arguments)))
+        print(normalize_text("\n".join(dry_run.render_plan(run, arguments))))
     elif command is Command.preview:
         for text in preview.render_preview(run, TerminalProgress()):
-            print(text)
+            print(normalize_text(text))
     elif command is Command.analyze:
         analyze(run)
     elif config.stage is None:
@@ -214,11 +215,11 @@ def report_error(error: Exception) -> int:
         return 0
     message = user_error_message(error)
     if message is not None:
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {normalize_text(message)}", file=sys.stderr)  # documents and endpoints may be quoted
         return USER_ERROR
     traceback.print_exception(error)
     if location := raised_in_user_code(error):
-        print(f"error: {type(error).__name__} in your code, {location}: {error}", file=sys.stderr)
+        print(normalize_text(f"error: {type(error).__name__} in your code, {location}: {error}"), file=sys.stderr)
         return USER_ERROR
     print(
         f"error: an unexpected {type(error).__name__}, an internal error of entigraph: please report the lines above",

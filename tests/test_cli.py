@@ -16,7 +16,7 @@ from entigraph import __version__
 from entigraph.cli import hydra_arguments
 from entigraph.errors import ConfigError
 from tests.commands import RunningCommand
-from tests.conftest import TINY, Command
+from tests.conftest import ARTICLE, TINY, Command
 from tests.polling import wait_for
 
 
@@ -97,6 +97,18 @@ def test_version_is_that_of_the_package(command_here: Command) -> None:
 
 def test_error_ends_the_process_with_status_one(command: Command) -> None:
     assert "seed must be at least 0, got -1" in error_output(command("seed=-1"))
+
+
+def test_control_characters_of_documents_do_not_reach_the_terminal(command_here: Command, tmp_path: Path) -> None:
+    documents = tmp_path / "documents"
+    documents.mkdir()
+    (documents / "lamp\x1b]0;x\x07.txt").write_text(f"{ARTICLE}\x1b[2J")
+    options = ["corpus=text_files", f"corpus.path={documents}", "augmenter=rephrase", "preview.texts=1"]
+    shown = command_here("preview", *options)
+    assert shown.returncode == 0 and "Captain Holloway" in shown.stdout and not re.search("[\x1b\x07]", shown.stdout)
+    (documents / "loom\x1b]0;x\x07.txt").write_bytes(b"\xff")
+    failed = error_output(command_here("run", "stage=corpus", *options))
+    assert "loom]0;x.txt" in failed and not re.search("[\x1b\x07]", failed)
 
 
 def test_all_problems_are_reported_together(command_here: Command, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from itertools import islice
 from textwrap import indent
 
 from entigraph.config.validation import raise_if_problems
+from entigraph.corpus.cleaning import Cleaner
 from entigraph.errors import ConfigError
 from entigraph.llm.cost import render_dollars
 from entigraph.llm.response_cache import response_cache_path
@@ -30,7 +31,8 @@ def render_preview(run: Run, progress: Progress) -> Iterator[str]:
             f"preview: augmenter={run.augmenter.name} does not use a writer, so there is nothing to preview"
         )
     content = run.corpus.read()
-    documents = list(islice(content.documents, run.preview.documents))
+    cleaned = content.documents if run.corpus.fictional else Cleaner(content).documents()  # as the corpus stage does
+    documents = list(islice(cleaned, run.preview.documents))
     raise_if_problems(quoted_questions(run.augmenter.user_texts, content.questions))
     run.llm.check()
     yield f"preview of {run.augmenter.name} with {getattr(run.llm, 'model', run.llm.name)}"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from entigraph.storage.artifact import write_json
+from entigraph.text.normalization import normalize_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -161,7 +162,7 @@ class TerminalProgress:
         self.display: RichProgress | None = None  # of the bars that are open
 
     def notify(self, line: str) -> None:
-        print(line, flush=True)
+        print(normalize_text(line), flush=True)  # without control characters of documents and endpoints
 
     @contextmanager
     def bar(self, label: str, total: int | None = None, unit: str = "") -> Iterator[Advance]:
@@ -191,7 +192,9 @@ class TerminalProgress:
 
 
 def print_line(line: str) -> None:
-    print(f"  {line}\n", end="", file=sys.stderr, flush=True)  # one write: other threads print lines too
+    print(
+        f"  {normalize_text(line)}\n", end="", file=sys.stderr, flush=True
+    )  # one write: other threads print lines too
 
 
 class MeterText:
@@ -201,7 +204,7 @@ class MeterText:
         self.meter = meter
 
     def __format__(self, spec: str) -> str:
-        return self.meter.status()
+        return normalize_text(self.meter.status())
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from entigraph.runtime.progress import in_thread
 from entigraph.storage.artifact import read_json
+from entigraph.text.normalization import normalize_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -85,19 +86,22 @@ def watch_table(sweep: Sweep, over: threading.Event) -> None:
 
 def render_table(sweep: Sweep) -> "Table":
     from rich.table import Table
+    from rich.text import Text
 
     statuses = sweep.statuses()
     states = Counter(status["state"] for status in statuses)
     seconds = time.monotonic() - sweep.started
     table = Table(
-        title=f"{sweep.config.study.name}: {states['done']} of {len(statuses)} done, "
-        f"{states['failed']} failed, {seconds:.0f} s"
+        title=Text(
+            f"{sweep.config.study.name}: {states['done']} of {len(statuses)} done, "
+            f"{states['failed']} failed, {seconds:.0f} s"
+        )
     )
     for heading in ("job", "state", "doing"):
         table.add_column(heading, overflow="fold")
     for status in statuses:
         if status["state"] != "waiting":
-            table.add_row(status["job"], status["state"], describe_status(status))
+            table.add_row(*map(Text, (status["job"], status["state"], describe_status(status))))
     if states["waiting"]:
         table.add_row(f"and {states['waiting']} more", "waiting", "")
     return table
@@ -130,4 +134,4 @@ def watch_lines(sweep: Sweep, over: threading.Event) -> None:
 def describe_status(status: dict[str, Any]) -> str:
     if status["state"] == "done" and status.get("accuracy") is not None:
         return f"accuracy {status['accuracy']:.3f} at {status['synthetic_tokens']:,} tokens"
-    return str(status.get("doing") or status.get("reason") or "")
+    return normalize_text(str(status.get("doing") or status.get("reason") or ""))

@@ -31,6 +31,7 @@ from entigraph.sweep import early_stopping
 from entigraph.sweep.expansion import compose_jobs, expand_jobs, first_job, has_known_jobs
 from entigraph.sweep.job_table import Sweep, watching
 from entigraph.sweep.recovery import SweepState
+from entigraph.text.normalization import normalize_text
 
 UNFINISHED = "not finished (lost, or still running on the cluster); run the same command to continue it"
 CLUSTER_ERRORS = ("UncompletedJobError", "FailedJobError")  # submitit's: canceled, out of memory or of time
@@ -177,7 +178,7 @@ def report(sweep: Sweep) -> None:
     for line in early_stopping.render_outcome(statuses):
         print(line)
     for status in failed:
-        print(f"failed: {status['job']}: {status.get('reason', UNFINISHED)}", file=sys.stderr)
+        print(normalize_text(f"failed: {status['job']}: {status.get('reason', UNFINISHED)}"), file=sys.stderr)
     # A sweep over keys other than augmenter, budget and seed has several studies: one run of each analyzes it.
     studies = {status["study"]: status["overrides"] for status in done if status.get("study")}
     for overrides in studies.values():

@@ -10,7 +10,7 @@ from entigraph.errors import ConfigError
 from entigraph.pipeline.preview import render_preview
 from entigraph.pipeline.run import Run
 from entigraph.runtime.progress import SilentProgress
-from tests.conftest import Command
+from tests.conftest import ARTICLE, Command
 from tests.mock_llm_server import Config, running
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "augmenters.md"
@@ -35,6 +35,13 @@ def test_preview_is_not_paid_again_by_the_synthesis(command_here: Command) -> No
     assert "[the document]" in out and "List strategies for studying the document." in out
     assert re.search(r"2 requests, [\d,]+ prompt and [\d,]+ completion tokens, \$0\.00\d+; \d+ text tokens", out)
     assert re.search(r"^2 texts, \d+ tokens, \$0\.\d+; at this rate \$\d+\.\d+ per million text tokens$", out, re.M)
+
+
+def test_preview_cleans_documents_as_the_corpus_stage_does(configured: Callable[..., Run], tmp_path: Path) -> None:
+    (tmp_path / "lamp.txt").write_bytes(ARTICLE.replace("\n", "\r\n").encode())
+    run = configured("corpus=text_files", f"corpus.path={tmp_path}", "augmenter=rephrase", "preview.texts=1")
+    shown = "\n".join(render_preview(run, SilentProgress()))
+    assert "[the document]" in shown and "\r" not in shown
 
 
 def test_preview_shows_every_kind_and_says_that_it_is_simulated(configured: Callable[..., Run]) -> None:

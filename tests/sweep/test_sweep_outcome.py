@@ -1,13 +1,15 @@
 """What a sweep makes of the status files of its jobs and of errors of sweepers."""
 
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
+from rich.console import Console
 
 from entigraph.storage.artifact import write_json
 from entigraph.sweep.callback import STUDY_SWEEPER, StudyCallback
-from entigraph.sweep.job_table import Sweep, job_file
+from entigraph.sweep.job_table import Sweep, job_file, render_table
 from entigraph.sweep.multirun import is_explained_by_jobs, summarize, without_hydra
 
 
@@ -33,6 +35,31 @@ def test_error_of_a_sweeper_counts_as_reported_if_a_job_failed(
     assert is_explained_by_jobs(type("FailedJobError", (Exception,), {})("a canceled job"), sweep)
     assert is_explained_by_jobs(ValueError("no result"), sweep_of(tmp_path, "done", "failed"))
     assert "ValueError: no result" in capsys.readouterr().err
+
+
+def test_job_table_shows_markup_and_drops_control_characters(tmp_path: Path) -> None:
+    statuses = [
+        {
+            "job": "evaluation=[closed_book]",
+            "overrides": [],
+            "state": "failed",
+            "reason": "must end with [/INST]\x1b]0;x",
+        },
+        {"job": "evaluation=[open_book]", "overrides": [], "state": "running", "doing": "[/] [bold]"},
+    ]
+    for number, status in enumerate(statuses):
+        write_json(job_file(tmp_path, number), status)
+    console = Console(width=100, file=StringIO())
+    console.print(render_table(Sweep(OmegaConf.create({"study": {"name": "[/x]"}}), None, tmp_path)))
+    shown = console.file.getvalue()
+    for text in (
+        "[/x]: 0 of 2",
+        "evaluation=[closed_book]",
+        "evaluation=[open_book]",
+        "with [/INST]]0;x",
+        "[/] [bold]",
+    ):
+        assert text in shown
 
 
 def test_summary_counts_runs_that_were_complete_before(tmp_path: Path) -> None:
