@@ -1,5 +1,6 @@
 """Generates an answer token by token, with the tokenizer, the end tokens and the sampling of the evaluations."""
 
+import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -48,7 +49,7 @@ class ChatModel:
         return self.backend.encode_rendered(prompt) if templated else self.backend.encode(prompt)
 
     def stream(self, ids: Sequence[int], sampling: Sampling, key: str = "") -> Iterator[str]:
-        """Yields the parts of one answer as they are generated, up to a stop string.
+        """Yields the parts of one answer as they are generated, up to a stop string and without reasoning.
 
         `key` seeds the sampling at temperatures above 0.
         """
@@ -64,7 +65,7 @@ class ChatModel:
         decoder = BatchDecoder(backend.model, backend.device, backend.ends, backend.decode, backend.autocast)
         cache = decoder.compute_prefix(list(ids[:-1]))
         generated: list[int] = []
-        row, yielded, next_ids = DecodingRow(0, 0), 0, ids[-1:]
+        row, next_ids, text, shown = DecodingRow(0, 0), ids[-1:], "", ""
         for step in range(sampling.max_tokens):
             logits = self.forward(decoder, next_ids, cache)
             if step % DRAWS_PER_BLOCK == 0:
@@ -74,16 +75,15 @@ class ChatModel:
                 break
             generated.append(token)
             next_ids = [token]
-            text = backend.decode([generated])[0]
-            complete = sampling.truncate(text, "")
+            complete = sampling.truncate(backend.decode([generated])[0], "")
+            text = backend.remove_reasoning(ids, complete.text)
             if complete.finish_reason:
-                yield complete.text[yielded:]
-                return
-            safe = len(text) - held_back(text, sampling.stop)
-            if safe > yielded:
-                yield text[yielded:safe]
-                yielded = safe
-        yield backend.decode([generated])[0][yielded:] if generated else ""
+                break
+            safe = text[: len(text) - held_back(text, sampling.stop)]
+            if len(safe) > len(shown):
+                yield safe.removeprefix(shown)
+                shown = safe
+        yield text.removeprefix(shown)
 
     @staticmethod
     def forward(decoder: object, ids: Sequence[int], cache: object) -> object:
@@ -94,7 +94,9 @@ class ChatModel:
 
 
 def held_back(text: str, stops: Sequence[str]) -> int:
-    """Returns how many last characters may still become a stop string or a complete character."""
+    """Returns how many last characters may still become a tag of reasoning, a stop string or a complete character."""
+    if re.fullmatch(r"\s*[<\[][^>\]\s]{0,30}", text):
+        return len(text)
     incomplete = len(text) - len(text.rstrip(INCOMPLETE))
     starts = (size for stop in stops for size in range(1, len(stop)) if text.endswith(stop[:size]))
     return max([incomplete, *starts])

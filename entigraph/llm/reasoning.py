@@ -1,4 +1,4 @@
-"""Separates the reasoning of a reasoning model from its answer, for endpoints that return both in one text."""
+"""Separates the reasoning of a reasoning model from its answer, where one text contains both."""
 
 import re
 from typing import NamedTuple
@@ -32,6 +32,7 @@ TAG = re.compile(
     "|".join(f"(?P<open{number}>{first})|(?P<close{number}>{last})" for number, (first, last) in enumerate(FAMILIES)),
     re.IGNORECASE,
 )
+TAG_AT_THE_END = re.compile(rf"(?:{TAG.pattern})\s*\Z", re.IGNORECASE)
 QUOTES = "`'\"‘’“”"
 
 CHANNEL = re.compile(r"<\|channel\|?>\s*(\w+)(?:[^<\n]|<\|constrain\|>)*(?:<\|message\|>|\n|(?=<)|\Z)", re.IGNORECASE)
@@ -78,6 +79,16 @@ def separate_reasoning(text: str) -> SeparatedText:
     if wrapped := WRAPPED_ANSWER.fullmatch(answer):
         answer = next(group for group in wrapped.groups()[1:] if group is not None)
     return SeparatedText(answer.strip(), "\n\n".join(filter(None, map(str.strip, [*in_words, *in_channels, *in_tags]))))
+
+
+def is_reasoning_tag(text: str) -> bool:
+    return TAG.fullmatch(text) is not None
+
+
+def find_open_tag(prompt: str) -> str:
+    """Returns the opening tag with which a chat template ends a prompt; empty if it ends with none."""
+    match = TAG_AT_THE_END.search(prompt)
+    return match[0] if match and str(match.lastgroup).startswith("open") else ""
 
 
 def separate_words(text: str) -> tuple[str, list[str]]:

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from entigraph.chat.conversation import Mode, PromptSettings, Turn, build_prompt
 from entigraph.chat.model_selection import select_model
@@ -27,6 +28,33 @@ def chat_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Ch
     shutil.copytree(tiny_model, folder)
     set_chat_template(folder, TEMPLATE)
     return ChatModel(select_model(str(folder), folder.parent), "cpu")
+
+
+def write_scripted(model: ChatModel, text: str) -> tuple[str, str]:
+    """Returns the stream and the generation of an evaluation of a model whose next tokens are those of the text."""
+    script = model.backend.tokenizer.encode(text, add_special_tokens=False).ids
+    remaining: list[int] = []
+
+    def force_token(module: object, inputs: object, logits: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.one_hot(torch.tensor(remaining.pop(0)), logits.shape[-1]).expand(logits.shape) * 1.0
+
+    hook = model.backend.model.get_output_embeddings().register_forward_hook(force_token)
+    sampling = Sampling(max_tokens=len(script))
+    try:
+        remaining[:] = [0, *script]  # the first is for the prefix
+        streamed = "".join(model.stream(build_prompt(model, PromptSettings(), "Who?").ids, sampling))
+        remaining[:] = [0, *script]  # the first is for the prefix
+        ((_, (generation,)),) = model.backend.sample([Prompt("k", "Who?", instruction=True)], sampling)
+    finally:
+        hook.remove()
+    return streamed, generation.text
+
+
+def test_answers_of_chat_models_have_no_reasoning(chat_model: ChatModel, model: ChatModel) -> None:
+    assert write_scripted(chat_model, "<think>\nA plan.\n</think>\n\nThe lamp <b>") == ("The lamp <b>", "The lamp <b>")
+    assert write_scripted(chat_model, "<b>The lamp") == ("<b>The lamp", "<b>The lamp")
+    base_model = "<think>A plan.</think> Lamp"
+    assert write_scripted(model, base_model) == (base_model, base_model), "without a chat template it is a continuation"
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])

@@ -157,6 +157,20 @@ def test_special_tokens_in_texts_are_ordinary_text(tiny_model: Path) -> None:
     assert text in fast.decode(in_template, skip_special_tokens=False)
 
 
+def test_reasoning_of_a_chat_model_is_removed(tiny_model: Path) -> None:
+    tokenizer = make_chat_tokenizer(tiny_model, "chatml")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["[THINK]", "[/THINK]"]})
+    chat, fast = ChatTemplate(tokenizer), tokenizer.backend_tokenizer
+    backend = TransformersBackend(str(tiny_model), fast, 0, "cpu", False, 1, chat)
+    (text,) = backend.decode([fast.encode("[THINK]A plan.[/THINK]A lamp.<|im_end|>", add_special_tokens=False).ids])
+    assert text == "[THINK]A plan.[/THINK]A lamp.", "tags of reasoning are kept, other special tokens are not"
+    prompt = backend.encode("Summarize it.")
+    assert backend.remove_reasoning(prompt, text) == "A lamp."
+    prompt_with_tag = fast.encode("<|im_start|>assistant\n<think>\n", add_special_tokens=False).ids
+    assert backend.remove_reasoning(prompt_with_tag, "A plan.</think>\nA lamp.") == "A lamp."
+    assert backend.remove_reasoning(prompt_with_tag, "A plan without an end") == ""
+
+
 def test_chat_template_without_end_token(tiny_model: Path) -> None:
     tokenizer = make_chat_tokenizer(tiny_model, "chatml")
     tokenizer.chat_template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"

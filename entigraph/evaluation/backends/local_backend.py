@@ -11,8 +11,10 @@ from tokenizers import Tokenizer
 from entigraph.evaluation.base import Generation, Prompt, Sampling, ScoredSequence
 from entigraph.huggingface.gguf_files import pretrained_source
 from entigraph.huggingface.special_tokens import PlainTextTokenizer, cut_special_tokens, encode_pieces, special_tokens
+from entigraph.llm.reasoning import find_open_tag, is_reasoning_tag, separate_reasoning
 
 PLACEHOLDER = "ANSWER"  # stands for the model's answer
+LAST_TOKENS = 16  # tokens of a prompt that may contain an opening tag of reasoning
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def load_chat_template(path: str) -> ChatTemplate | None:
 class LocalBackend(ABC):
     """`bos_id` is prepended to every prompt, as to every text in training; None for no BOS. `max_length` is the context
     length in tokens. Generation ends at the model's `end_ids`, at `bos_id`, and at the end-of-turn token of the `chat`
-    template.
+    template. The reasoning of a model with a chat template is removed from its texts.
     """
 
     has_likelihoods = True
@@ -103,7 +105,23 @@ class LocalBackend(ABC):
         return ScoredSequence(ids, min(prompt_length, len(ids) - 1))
 
     def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
-        return [self.tokenizer.decode(list(row)) for row in rows]
+        """Decodes ids without special tokens, except for the tags of reasoning."""
+        if self.chat is None:
+            return [self.tokenizer.decode(list(row)) for row in rows]
+        kept = [[token for token in row if token not in self.hidden_ids] for row in rows]
+        return [self.tokenizer.decode(row, skip_special_tokens=False) for row in kept]
+
+    @cached_property
+    def hidden_ids(self) -> frozenset[int]:
+        added = self.tokenizer.get_added_tokens_decoder().items()
+        return frozenset(token_id for token_id, token in added if token.special and not is_reasoning_tag(token.content))
+
+    def remove_reasoning(self, prompt: Sequence[int], text: str) -> str:
+        """Returns the answer in a text that was generated from the ids of a prompt."""
+        if self.chat is None:
+            return text
+        end = self.tokenizer.decode(list(prompt[-LAST_TOKENS:]), skip_special_tokens=False)
+        return separate_reasoning(find_open_tag(end) + text).answer
 
     def split_by_length(self, encoded: Sequence[Sequence[int]], max_tokens: int) -> tuple[list[int], list[int]]:
         """Returns the indices of the prompts that leave room for `max_tokens`, and the indices of the others."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -57,7 +58,11 @@ class TransformersBackend(LocalBackend):
         for position, generations in decoder.sample(
             [prompts[index].key for index in fitting], [encoded[index] for index in fitting], sampling
         ):
-            yield fitting[position], generations
+            prompt = encoded[fitting[position]]
+            yield (
+                fitting[position],
+                [replace(each, text=self.remove_reasoning(prompt, each.text)) for each in generations],
+            )
 
     def score(self, sequences: Sequence[ScoredSequence], batch_tokens: int) -> Iterator[tuple[int, float]]:
         return LikelihoodScorer(self.model, self.device, self.autocast).score(sequences, batch_tokens)

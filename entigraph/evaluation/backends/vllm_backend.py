@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
@@ -62,13 +63,15 @@ class VllmBackend(LocalBackend):
         }
         requests = [(prompt_seed(prompts[index]), {**shared, "prompt": encoded[index]}) for index in fitting]
         for position, reply in self.request(requests):
-            generations = [self.decode_choice(choice, sampling) for choice in reply["choices"]]
+            prompt = encoded[fitting[position]]
+            generations = [self.decode_choice(prompt, choice, sampling) for choice in reply["choices"]]
             yield fitting[position], sampling.repeat(generations)
 
-    def decode_choice(self, choice: Mapping[str, Any], sampling: Sampling) -> Generation:
+    def decode_choice(self, prompt: Sequence[int], choice: Mapping[str, Any], sampling: Sampling) -> Generation:
         """Decodes with this backend's tokenizer; vLLM's token ids include the end-of-text token."""
         (text,) = self.decode([[token for token in choice["token_ids"] if token not in self.ends]])
-        return sampling.truncate(text, choice["finish_reason"])
+        generation = sampling.truncate(text, choice["finish_reason"])
+        return replace(generation, text=self.remove_reasoning(prompt, generation.text))
 
     def score(self, sequences: Sequence[ScoredSequence], batch_tokens: int) -> Iterator[tuple[int, float]]:
         """Ignores `batch_tokens`: vLLM forms batches itself."""
