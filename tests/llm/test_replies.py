@@ -264,6 +264,8 @@ def error(message: str, status: int = 400, **fields: Any) -> ReplyError:
         (read_error(400, b'{"detail": "json_schema is not supported"}'), {"response_format": "json_object"}),
         (error("'temperature' does not support 0.1. Only the default (1) is supported."), {"temperature": "default"}),
         (error("Unrecognized request argument: max_completion_tokens"), {"max_completion_tokens": "max_tokens"}),
+        (error("Range of max_tokens should be [1, 4096]"), None),
+        (error("max_completion_tokens must be between 1 and 200", param="max_completion_tokens"), None),
         (error("System role not supported"), {"system": "user"}),
         (error("'messages[0].role' does not support 'system'.", param="messages[0].role"), {"system": "user"}),
         (error("'max_tokens' is too large: 300. The maximum context length is 512.", param="max_tokens"), None),
@@ -303,6 +305,16 @@ def test_every_form_of_a_parameter_is_tried_once() -> None:
         forms.append(capabilities.forms["response_format"])
     assert forms == ["json_object", False] and "response_format" not in capabilities.encode(BODY)
     assert capabilities.notes(BODY) == ("response_format not sent",)
+
+
+def test_only_a_temperature_of_zero_is_raised_for_a_server_that_requires_a_positive_one() -> None:
+    greedy = {**BODY, "temperature": 0.0}
+    adapted = Capabilities().adapt(error("`temperature` must be strictly positive", 422), greedy)
+    assert adapted and adapted.encode(greedy)["temperature"] == 0.01 and adapted.encode(BODY)["temperature"] == 0.1
+    assert adapted.notes(greedy) == ("temperature 0.01 instead of 0",) and adapted.notes(BODY) == ()
+    for body in (greedy, BODY):  # it accepts only its default after all
+        default = adapted.adapt(error("Unsupported value: 'temperature'", param="temperature"), body)
+        assert default and default.encode(body)["temperature"] == 1.0
 
 
 def test_error_without_a_parameter_changes_one_at_a_time() -> None:

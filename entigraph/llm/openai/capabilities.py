@@ -19,11 +19,13 @@ from entigraph.storage.artifact import read_json, write_json
 FOLDER = "endpoints"  # next to the response cache
 STOP_NOT_SENT = "stop not sent"  # a note
 DEFAULT, DEFAULT_TEMPERATURE = "default", 1.0
+POSITIVE, SMALL_TEMPERATURE = "positive", 0.01  # for servers that reject a temperature of 0 only
 Form = bool | str  # True: accepted, False: not sent, a string: sent in this form
 LIMITS = ("max_completion_tokens", "max_tokens")
 # What to try next if a form is rejected.
 OTHER_FORMS: Mapping[str, tuple[Form, ...]] = {
-    "temperature": (DEFAULT, False),  # some models accept only their default of 1, which need not be the server's
+    # Some models accept only their default of 1, which need not be the server's.
+    "temperature": (POSITIVE, DEFAULT, False),
     "response_format": ("json_object", False),
     "max_completion_tokens": ("max_tokens", False),
     "max_tokens": ("max_completion_tokens", False),
@@ -41,6 +43,8 @@ COMPLAINT = re.compile(
 NAMES_PARAMETER = re.compile(
     r"parameter|argument|keyword|unsupported.value|extra.(forbidden|inputs|fields)", re.IGNORECASE
 )
+# A limit of tokens that is outside this range is the user's to change.
+RANGE = re.compile(r"\b(range|between|at most|less than|maximum|up to)\b|[<≤]", re.IGNORECASE)
 # About what the model wrote, not about the request: llama.cpp, and servers that check the answer against the schema.
 ECHO = re.compile(r"\Afailed to parse input|json_validate_failed|does not match the expected schema", re.IGNORECASE)
 PATTERNS: Mapping[str, str] = {
@@ -78,6 +82,8 @@ class Capabilities:
                 body |= {"messages": merge_system_prompt(body["messages"])} if "messages" in body else {}
             elif form is False:
                 del body[name]
+            elif form == POSITIVE:
+                body[name] = body[name] or SMALL_TEMPERATURE
             elif form == DEFAULT:
                 body[name] = DEFAULT_TEMPERATURE
             elif name == "response_format":
@@ -93,6 +99,8 @@ class Capabilities:
         notes = [f"{name} not sent" for name, form in changed.items() if form is False]
         if changed.get("temperature") == DEFAULT and body["temperature"] != DEFAULT_TEMPERATURE:
             notes.append(f"temperature {DEFAULT_TEMPERATURE:g}, the only one accepted")
+        if changed.get("temperature") == POSITIVE and body["temperature"] == 0:
+            notes.append(f"temperature {SMALL_TEMPERATURE:g} instead of 0")
         if changed.get("response_format") == "json_object":
             notes.append("response_format without schema")
         if self.forms.get("system") == "user" and "messages" in body:
@@ -132,7 +140,8 @@ class Capabilities:
         forms = OTHER_FORMS.get(name, (False,))
         current = self.forms.get(name, True)
         remaining = forms[forms.index(current) + 1 :] if current in forms else forms
-        return Capabilities(MappingProxyType({**self.forms, name: remaining[0]})) if remaining else None
+        trials = (Capabilities(MappingProxyType({**self.forms, name: form})) for form in remaining)
+        return next((trial for trial in trials if trial.encode(body) != self.encode(body)), None)
 
     def merge(self, forms: Mapping[str, Form]) -> "Capabilities":
         return Capabilities(MappingProxyType({**self.forms, **forms}))
@@ -142,6 +151,8 @@ def named_parameters(error: ReplyError, sent: Mapping[str, Any]) -> Iterator[str
     """Yields the parameters of a sent body that an error names as not accepted."""
     if TOO_LONG.search(error.message) or is_about_answer(error):
         return
+    if RANGE.search(error.message):
+        sent = {name: value for name, value in sent.items() if name not in LIMITS}
     names = [name for name in (*OPTIONAL, *LIMITS) if name in sent]
     names += [name for name in sent if name not in (*names, "model", "messages", "prompt")]
     has_system_prompt = "messages" in sent and any(message["role"] == "system" for message in sent["messages"])
@@ -231,6 +242,7 @@ class CapabilityFile:
 def describe_learned(forms: Mapping[str, Form], file: CapabilityFile) -> str:
     """Returns a line for the user about newly learned capabilities."""
     described: dict[Form, str] = {False: "{} is not sent", "user": "the {} prompt is sent as a user message"}
+    described[POSITIVE] = f"{{}} 0 is sent as {SMALL_TEMPERATURE:g}"
     described[DEFAULT] = f"{{}} is sent as {DEFAULT_TEMPERATURE:g}"
     changes = ", ".join(described.get(form, f"{{}} is sent as {form}").format(name) for name, form in forms.items())
     return f"  {file.address} does not accept all parameters for {file.model}: {changes} (stored in {file.path})"
