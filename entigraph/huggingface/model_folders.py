@@ -16,6 +16,7 @@ HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 NO_HUB_NAMES = ("models", "datasets", "spaces")  # paths of the Hub's website, so no account has such a name
 POSITION_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len")
 HUB_TIMEOUT_SECONDS = 10
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def is_local_path(path: str) -> bool:
@@ -53,6 +54,16 @@ def check_model_path(path: str) -> None:
         )
     if not (local / "config.json").is_file():
         raise ConfigError(f"model.path: {local} contains no config.json; expected a Hugging Face model folder")
+    if pointers := [file.name for file in sorted(local.iterdir()) if file.is_file() and is_lfs_pointer(file)]:
+        raise ConfigError(
+            f"model.path: {local} contains pointers of Git LFS instead of files: {', '.join(pointers)}; "
+            "run git lfs pull there"
+        )
+
+
+def is_lfs_pointer(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return stream.read(len(LFS_POINTER)) == LFS_POINTER
 
 
 def check_hub_model(path: str) -> None:

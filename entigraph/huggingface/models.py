@@ -40,9 +40,12 @@ def load_checked(path: str, **options: Any) -> "PreTrainedModel":
             loaded: Any = AutoModelForCausalLM.from_pretrained(**pretrained_source(path), **options)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise model_error(path, error) from None
+    except KeyError as error:  # of the index of shards
+        raise model_error(path, ValueError(f"model.safetensors.index.json has no {error}.")) from None
     model, info = loaded
+    problems = "; ".join(part for part in (weight_problems(info), *stored_problems(model, path)) if part)
     forget_quantization(model)
-    if problems := weight_problems(info):
+    if problems:
         raise ConfigError(f"model.path: {path} does not contain the weights that its config.json describes: {problems}")
     return cast("PreTrainedModel", model)
 
@@ -72,6 +75,28 @@ def weight_problems(info: Mapping[str, Any]) -> str:
     if any(".lora_A." in name for name in info["unexpected_keys"]):
         problems.append("it was saved with a LoRA adapter; merge the adapter first (merge_and_unload() of peft)")
     return "; ".join(problems)
+
+
+def stored_problems(model: "PreTrainedModel", path: str) -> Iterator[str]:
+    """Yields what transformers accepts in a local folder's safetensors and changes the model: integer weights without a
+    quantization config, and a head of its own where config.json ties the head to the embeddings.
+    """
+    import torch
+    from safetensors import safe_open
+
+    files: dict[str, Any] = {}  # by the name of the weight
+    for file in sorted(Path(path).expanduser().glob("*.safetensors")):
+        opened: Any = safe_open(file, "pt")
+        files |= dict.fromkeys(opened.keys(), opened)
+    is_quantized = hasattr(model.config, "quantization_config")
+    trained = [name for name, _ in model.named_parameters() if name in files and not is_quantized]
+    if integers := [name for name in trained if files[name].get_slice(name).get_dtype().startswith(("I", "U"))]:
+        yield f"integers without a quantization_config: {list_names(integers)}"
+    for name, source in (getattr(model, "all_tied_weights_keys", None) or {}).items():
+        if {name, source} <= {*files} and not torch.equal(
+            files[name].get_tensor(name), files[source].get_tensor(source)
+        ):
+            yield f"{name} differs from {source}; set tie_word_embeddings to false in config.json"
 
 
 def list_names(names: Iterable[str]) -> str:

@@ -47,6 +47,10 @@ CASES: dict[str, tuple[Change, str]] = {
         lambda weights: weights.update({QUERY.replace("weight", "lora_A.default.weight"): torch.zeros(4, 64)}),
         "saved with a LoRA adapter; merge the adapter first",
     ),
+    "integers": (
+        lambda weights: weights.update({QUERY: weights[QUERY].to(torch.int8)}),
+        f"integers without a quantization_config: {QUERY}$",
+    ),
 }
 
 
@@ -74,6 +78,37 @@ def test_tied_weights_and_buffers_are_not_missing(tmp_path: Path) -> None:
         lambda weights: weights.update({"model.layers.0.self_attn.rotary_emb.inv_freq": torch.zeros(4)}),
     )
     check_weights(str(with_buffer))
+
+
+def test_head_that_differs_from_tied_embeddings_is_an_error(tiny_model: Path, tmp_path: Path) -> None:
+    def copy_head(weights: dict[str, torch.Tensor]) -> None:
+        weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()
+
+    equal = changed(tiny_model, tmp_path / "equal", copy_head)
+    config = json.loads((equal / "config.json").read_text())
+    (equal / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}))
+    check_weights(str(equal))
+    other = changed(equal, tmp_path / "other", lambda weights: weights["lm_head.weight"].add_(1))  # type: ignore[arg-type, return-value]
+    with pytest.raises(
+        ConfigError, match="lm_head.weight differs from model.embed_tokens.weight; set tie_word_embeddings to"
+    ):
+        check_weights(str(other))
+
+
+def test_index_without_metadata_is_an_error(tiny_model: Path, tmp_path: Path) -> None:
+    folder = changed(tiny_model, tmp_path / "sharded", lambda weights: None)
+    (folder / "model.safetensors").rename(folder / "one.safetensors")
+    index = {"weight_map": dict.fromkeys(load_file(folder / "one.safetensors"), "one.safetensors")}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ConfigError, match="model.safetensors.index.json has no 'metadata'"):
+        check_weights(str(folder))
+
+
+def test_pointers_of_git_lfs_are_not_weights(tiny_model: Path, tmp_path: Path) -> None:
+    folder = changed(tiny_model, tmp_path / "cloned", lambda weights: None)
+    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 1\n")
+    with pytest.raises(ConfigError, match=r"pointers of Git LFS instead of files: model.safetensors; run git lfs pull"):
+        check_model_path(str(folder))
 
 
 def test_run_reports_incomplete_weights_before_the_first_stage(
