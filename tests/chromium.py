@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from lxml import html
 
-CHROMIUM = shutil.which("chromium")
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 OPTIONS = (
     "--headless",
     "--no-sandbox",

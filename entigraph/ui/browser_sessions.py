@@ -9,6 +9,7 @@ from entigraph.chat.conversation import PromptSettings, Turn
 from entigraph.chat.session import DEFAULT_PASSAGES, ChatSession, open_session
 from entigraph.chat.terminal import render_evidence
 from entigraph.text.normalization import normalize_text
+from entigraph.ui import views
 
 Histories = Mapping[str, list[Turn]]
 NO_MODEL, BASE_MODEL = "no second model", "its base model"
@@ -25,7 +26,12 @@ class BrowserSessions:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def open(self, model: str, other: str) -> ChatSession:
-        """Returns the session of the two models, which replaces the one that is loaded."""
+        """Returns the session of the two models, which replaces the one that is loaded. Raises ConfigError for a model
+        that no run under the root trained.
+        """
+        models = views.list_models(self.root)
+        views.check_listed(model, models)
+        views.check_listed(other, [BASE_MODEL, NO_MODEL, *models])
         if self.session is None or self.selected != (model, other):
             self.session = None  # frees the memory first
             self.session = open_session(

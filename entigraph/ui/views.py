@@ -16,6 +16,8 @@ from entigraph.analysis.scaling.scaling_curve import load_curve
 from entigraph.analysis.scaling.study_tables import tabulate_points
 from entigraph.analysis.study_runs import StudyRun, load_entries
 from entigraph.chat.model_selection import run_folders
+from entigraph.config.suggestions import did_you_mean
+from entigraph.errors import ConfigError
 from entigraph.reporting.entity_graph import layout_graph
 from entigraph.storage.artifact import is_complete, read_manifest
 from entigraph.storage.jsonl import read_jsonl
@@ -45,6 +47,12 @@ class StudyView:
     report: str
 
 
+def check_listed(name: str, names: Sequence[str]) -> None:
+    """Raises ConfigError for a name that the app does not list, such as a path outside the outputs folder."""
+    if name not in names:
+        raise ConfigError(f"{name} is not in the list; {did_you_mean(name, names) if names else 'it is empty'}")
+
+
 def list_studies(root: Path) -> list[str]:
     """Returns the studies under the root, the newest first."""
     folders = [folder for folder in (root / "studies").glob("*") if (folder / "runs").is_dir()]
@@ -52,6 +60,7 @@ def list_studies(root: Path) -> list[str]:
 
 
 def view_study(root: Path, name: str) -> StudyView:
+    check_listed(name, list_studies(root))
     folder = root / "studies" / name
     entries = load_entries(folder)
     finished = sum(StudyRun(root, entry).complete for entry in entries)
@@ -108,6 +117,7 @@ def list_corpora(root: Path) -> list[str]:
 
 def list_texts(root: Path, corpus: str, query: str, page: int) -> Rows:
     """Returns a page of the texts that contain the query, ignoring case; the first page is 1."""
+    check_listed(corpus, list_corpora(root))
     matching = (
         (number, text)
         for number, text in enumerate(read_texts(root / "synthesis" / corpus), 1)
@@ -128,6 +138,7 @@ def list_texts(root: Path, corpus: str, query: str, page: int) -> Rows:
 
 def list_graphs(root: Path, corpus: str) -> list[str]:
     """Returns the documents, or parts of documents, whose entities the texts are about."""
+    check_listed(corpus, list_corpora(root))
     file = root / "synthesis" / corpus / "graphs.jsonl"
     return [graph.document_id for graph in read_jsonl(file, EntityGraph)] if file.exists() else []
 
@@ -143,6 +154,7 @@ class GraphView:
 
 def view_graph(root: Path, corpus: str, document_id: str) -> GraphView:
     """Returns the entity graph of a document, with a row for each pair that texts are about, the most texts first."""
+    check_listed(corpus, list_corpora(root))
     folder = root / "synthesis" / corpus
     graphs = (graph for graph in read_jsonl(folder / "graphs.jsonl", EntityGraph) if graph.document_id == document_id)
     documents = corpus_documents(root, folder)
@@ -169,6 +181,9 @@ def compare_evaluations(root: Path, one: str, other: str) -> tuple[str, Rows]:
     """
     from entigraph.analysis.paired.paired_tests import pair_lines
 
+    names = list_evaluations(root)
+    for name in (one, other):
+        check_listed(name, names)
     first, second = (find_evaluation(key, name, root, None) for key, name in (("one", one), ("other", other)))
     pair = Paired().compare(first, second)
     rows = [["" if row[key] is None else str(row[key]) for key in CHANGE_KEYS] for row in pair["changed"]]
@@ -183,6 +198,7 @@ def image(svg: bytes, description: str) -> str:
 
 def show_text(root: Path, corpus: str, number: int) -> tuple[str, str]:
     """Returns a text by its number from 1, with its id, and the document that it was written from."""
+    check_listed(corpus, list_corpora(root))
     folder = root / "synthesis" / corpus
     for group in row_groups(folder):
         row = number - 1 - group.first

@@ -4,7 +4,7 @@ Documents and answers are shown in text boxes and in tables of plain text only, 
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from html import escape
 from pathlib import Path
@@ -13,6 +13,8 @@ from typing import Any
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "0"  # read when gradio is imported
 
 import gradio as gr  # noqa: E402
+from starlette.middleware import Middleware  # noqa: E402
+from starlette.middleware.trustedhost import TrustedHostMiddleware  # noqa: E402
 
 from entigraph.errors import EntigraphError  # noqa: E402
 from entigraph.ui import views  # noqa: E402
@@ -37,7 +39,18 @@ def launch(root: Path, host: str, port: int, device: str, in_browser: bool) -> N
         run_history=False,
         theme=gr.themes.Default(**FONTS),
         quiet=True,
+        max_file_size=1,  # the app has no uploads, but Gradio serves a route for them
+        app_kwargs={"middleware": trusted_hosts(host)},
     )
+
+
+def trusted_hosts(host: str) -> list[Middleware]:
+    """Returns the check of the Host header for an app that only this machine reaches. Without it, a web page could read
+    the documents through a name of its own that resolves to this address (DNS rebinding).
+    """
+    if host != "localhost" and not host.startswith("127."):
+        return []
+    return [Middleware(TrustedHostMiddleware, allowed_hosts=[host, "127.0.0.1", "localhost"])]
 
 
 def build_app(root: Path, device: str = "auto") -> gr.Blocks:
@@ -48,11 +61,11 @@ def build_app(root: Path, device: str = "auto") -> gr.Blocks:
         with gr.Tab("Sweeps"):
             add_sweeps(app, root)
         with gr.Tab("Ask"):
-            add_conversation(root, device)
+            add_conversation(app, root, device)
         with gr.Tab("Compare"):
-            add_comparison(root)
+            add_comparison(app, root)
         with gr.Tab("Texts"):
-            add_texts(root)
+            add_texts(app, root)
         with gr.Tab("Entities"):
             add_graphs(app, root)
     return app
@@ -71,9 +84,20 @@ def explain_errors(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
+def selector(label: str, **options: Any) -> gr.Dropdown:
+    """Returns an empty drop-down list, which is filled when the page is loaded. Gradio would reject names that were
+    added later, so it accepts any name; `views` rejects those that it does not list.
+    """
+    return gr.Dropdown([], label=label, allow_custom_value=True, **options)
+
+
+def choices(names: Sequence[str], selected: int = 0) -> gr.Dropdown:
+    """Returns the update that fills a drop-down list."""
+    return gr.Dropdown(choices=list(names), value=names[selected] if selected < len(names) else None)
+
+
 def add_studies(app: gr.Blocks, root: Path) -> None:
-    names = views.list_studies(root)
-    name = gr.Dropdown(names, value=names[0] if names else None, label="Study")
+    name = selector("Study")
     summary = gr.Textbox(label="Summary", lines=6, interactive=False)
     curve = gr.HTML(visible=False)
     table = gr.Dataframe(label="Accuracy", datatype="str", interactive=False, visible=False)
@@ -89,7 +113,9 @@ def add_studies(app: gr.Blocks, root: Path) -> None:
         return view.summary, *(gr.update(value=value, visible=has_curve) for value in (view.curve, rows, view.report))
 
     outputs = [summary, curve, table, report]
-    app.load(show, name, outputs, api_visibility="private")
+    app.load(lambda: choices(views.list_studies(root)), None, name, api_visibility="private").then(
+        show, name, outputs, api_visibility="private"
+    )
     name.change(show, name, outputs, api_name="study")
 
 
@@ -104,13 +130,10 @@ def add_sweeps(app: gr.Blocks, root: Path) -> None:
     app.load(show, None, jobs, api_visibility="private")
 
 
-def add_conversation(root: Path, device: str) -> None:
+def add_conversation(app: gr.Blocks, root: Path, device: str) -> None:
     sessions = BrowserSessions(root, device)
-    models = views.list_models(root)
     with gr.Row():
-        first = models[0] if models else None
-        model = gr.Dropdown(models, value=first, label="Model", allow_custom_value=True, **COLUMN)
-        other = gr.Dropdown([BASE_MODEL, NO_MODEL, *models], value=BASE_MODEL, label="Next to it", **COLUMN)
+        model, other = selector("Model", **COLUMN), selector("Next to it", **COLUMN)
     with gr.Row():
         labels = ("Answers of the model", "Answers of the model next to it")
         transcripts = [gr.Textbox(label=label, lines=8, interactive=False, **COLUMN) for label in labels]
@@ -122,6 +145,10 @@ def add_conversation(root: Path, device: str) -> None:
         reset = gr.Button("New conversation", **COLUMN)
     evidence = gr.Textbox(label="Why", lines=12, interactive=False)
     histories = gr.State({})
+
+    def list_models() -> tuple[gr.Dropdown, gr.Dropdown]:
+        models = views.list_models(root)
+        return choices(models), choices([BASE_MODEL, NO_MODEL, *models])
 
     def ask(*arguments: Any) -> Iterator[Any]:
         if not arguments[2].strip():
@@ -135,6 +162,7 @@ def add_conversation(root: Path, device: str) -> None:
     def explain(model: str, other: str, histories: Histories) -> str:
         return sessions.explain(model, other, histories)
 
+    app.load(list_models, None, [model, other], api_visibility="private")
     question.submit(
         ask, [model, other, question, open_book, max_tokens, histories], [*transcripts, histories], api_name="ask"
     )
@@ -144,10 +172,9 @@ def add_conversation(root: Path, device: str) -> None:
         chosen.change(lambda: ("", "", "", {}), None, [*transcripts, evidence, histories], api_visibility="private")
 
 
-def add_texts(root: Path) -> None:
-    names = views.list_corpora(root)
+def add_texts(app: gr.Blocks, root: Path) -> None:
     with gr.Row():
-        name = gr.Dropdown(names, value=names[0] if names else None, label="Synthetic texts", **COLUMN)
+        name = selector("Synthetic texts", **COLUMN)
         query = gr.Textbox(label="Containing", submit_btn="Search", **COLUMN)
         page = gr.Number(1, label="Page", precision=0, minimum=1, **COLUMN)
     table = gr.Dataframe(label="Texts", headers=views.TEXT_HEADINGS, datatype="str", interactive=False)
@@ -164,19 +191,16 @@ def add_texts(root: Path) -> None:
     def show(name: str | None, number: int) -> tuple[str, str]:
         return views.show_text(root, name, number) if name else ("", "")
 
+    app.load(lambda: choices(views.list_corpora(root)), None, name, api_visibility="private")
     query.submit(search, [name, query, page], table, api_name="texts")
     for changed in (name, page):
         changed.change(search, [name, query, page], table, api_visibility="private")
     number.change(show, [name, number], [text, source], api_name="text")
 
 
-def add_comparison(root: Path) -> None:
-    names = views.list_evaluations(root)
+def add_comparison(app: gr.Blocks, root: Path) -> None:
     with gr.Row():
-        chosen = [
-            gr.Dropdown(names, value=value, label=label, allow_custom_value=True, **COLUMN)
-            for label, value in zip(("Evaluation", "Minus"), [*names[:2], None, None], strict=False)
-        ]
+        chosen = [selector(label, **COLUMN) for label in ("Evaluation", "Minus")]
     compare = gr.Button("Compare")
     summary = gr.Textbox(label="Difference", lines=5, interactive=False)
     changed = gr.Dataframe(
@@ -190,21 +214,24 @@ def add_comparison(root: Path) -> None:
         text, rows = views.compare_evaluations(root, one, other)
         return text, [list(row) for row in rows]
 
+    def list_evaluations() -> list[gr.Dropdown]:
+        names = views.list_evaluations(root)
+        return [choices(names), choices(names, selected=1)]
+
+    app.load(list_evaluations, None, chosen, api_visibility="private")
     compare.click(show, chosen, [summary, changed], api_name="compare")
 
 
 def add_graphs(app: gr.Blocks, root: Path) -> None:
-    names = views.list_corpora(root)
     with gr.Row():
-        name = gr.Dropdown(names, value=names[0] if names else None, label="Synthetic texts", **COLUMN)
-        document = gr.Dropdown([], label="Document", allow_custom_value=True, **COLUMN)
+        name, document = selector("Synthetic texts", **COLUMN), selector("Document", **COLUMN)
     description = gr.Textbox(label="Graph", interactive=False)
     graph = gr.HTML()
     pairs = gr.Dataframe(label="Pairs of entities", headers=views.GRAPH_HEADINGS, datatype="str", interactive=False)
 
-    def list_documents(name: str | None) -> Any:
-        documents = views.list_graphs(root, name) if name else []
-        return gr.Dropdown(documents, value=documents[0] if documents else None)
+    @explain_errors
+    def list_documents(name: str | None) -> gr.Dropdown:
+        return choices(views.list_graphs(root, name) if name else [])
 
     @explain_errors
     def show(name: str | None, document: str | None) -> tuple[str, str, list[list[str]]]:
@@ -213,6 +240,6 @@ def add_graphs(app: gr.Blocks, root: Path) -> None:
         view = views.view_graph(root, name, document)
         return view.description, view.image, [list(row) for row in view.rows]
 
-    app.load(list_documents, name, document, api_visibility="private")
+    app.load(lambda: choices(views.list_corpora(root)), None, name, api_visibility="private")
     name.change(list_documents, name, document, api_visibility="private")
     document.change(show, [name, document], [description, graph, pairs], api_name="graph")

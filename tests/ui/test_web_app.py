@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.chat.finished_runs import RUN
@@ -80,10 +81,31 @@ def test_entity_graph_is_an_image(client: Any) -> None:
 
 
 def test_comparison_without_evaluations_is_a_message(client: Any) -> None:
-    with pytest.raises(Exception, match="not a finished evaluation"):
+    with pytest.raises(Exception, match="no_such_run is not in the list; it is empty"):
         client.predict("no_such_run", "another_run", api_name="/compare")
 
 
 def test_wrong_model_is_a_message(client: Any) -> None:
-    with pytest.raises(Exception, match="no such run under"):
+    with pytest.raises(Exception, match="nothing.* is not in the list; expected one of"):
         client.predict("<b>nothing</b>", "no second model", "Who?", False, 5, api_name="/ask")
+
+
+def test_only_listed_folders_can_be_opened(client: Any, tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="is not in the list"):
+        client.predict(str(tiny_model), "no second model", "Who?", False, 5, api_name="/ask")
+    with pytest.raises(Exception, match="is not in the list"):
+        client.predict(f"../../{tmp_path.name}", 1, api_name="/text")
+
+
+def test_study_created_while_the_app_runs_opens(client: Any, outputs: Path) -> None:
+    (outputs / "studies" / "later-00000006" / "runs").mkdir(parents=True)
+    assert "There is no curve yet" in client.predict("later-00000006", api_name="/study")[0]
+
+
+def test_other_host_names_and_uploads_are_rejected(client: Any) -> None:
+    """Web pages that the user visits must not read the documents (DNS rebinding) or fill the disk."""
+    address = client.src.rstrip("/")
+    assert httpx.get(address).status_code == 200
+    assert httpx.get(address, headers={"Host": "evil.example"}).status_code == 400
+    upload = httpx.post(f"{address}/gradio_api/upload", files={"files": ("large.bin", bytes(1_000_000))})
+    assert upload.status_code == 413
