@@ -17,14 +17,15 @@ _TURN_START = (
 # Without one of these, a text has no marker: substrings are found faster than a pattern.
 HINTS = ("<|", "<｜", "</s", "</S", "<eo", "<EO", "<pad", "<seed", "<end_of", "<turn|", "[eos", "[EOS", "INST]")
 AT_THE_END = re.compile(rf"(?:\s*(?:{_END}|{_TURN_START}(?:\s*(?:user|assistant|system|model))?))+\s*\Z", re.IGNORECASE)
+BOX = re.compile(r"<\|(?:begin|end)_of_box\|>")  # GLM puts an answer between them
 NEXT_TURN = re.compile(rf"(?:{_END})\s*{_TURN_START}.*\Z", re.IGNORECASE | re.DOTALL)
 
 
 def remove_end_markers(text: str) -> str:
     """Returns the text without end markers at its end, and without a further turn that a server did not stop.
 
-    A marker within the text stays: the text may be about it. A text without markers is returned unchanged.
+    Other markers within the text stay: the text may be about them. A text without markers is returned unchanged.
     """
     if not any(hint in text for hint in HINTS):
         return text
-    return AT_THE_END.sub("", NEXT_TURN.sub("", text))
+    return AT_THE_END.sub("", BOX.sub("", NEXT_TURN.sub("", text)))

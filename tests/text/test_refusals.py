@@ -78,6 +78,7 @@ def test_long_texts_are_never_refusals() -> None:
         ("The lamp burned. </s>", "The lamp burned."),
         ("The lamp burned.<|eot_id|><|start_header_id|>user", "The lamp burned."),
         ("The lamp burned.<end_of_turn>\n<start_of_turn>user\nWrite another text.", "The lamp burned."),
+        ("Answer: <|begin_of_box|>A<|end_of_box|>.<|user|>", "Answer: A."),
         ("灯亮了。<｜end▁of▁sentence｜>", "灯亮了。"),
         ("A tokenizer ends with <|endoftext|>, and then a new text begins.", None),
         ("The marker is called `</s>`", None),
