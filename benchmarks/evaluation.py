@@ -22,7 +22,6 @@ from entigraph.evaluation import evaluation_report, stage
 from entigraph.evaluation.backends.transformers_backend import TransformersBackend
 from entigraph.evaluation.base import Generation, Prompt, Sampling, TaskInputs
 from entigraph.evaluation.tasks.closed_book_cot import ClosedBookCoT
-from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import Document, Question
 from entigraph.tokenization.builders import TrainedTokenizer
@@ -107,7 +106,7 @@ def peak_megabytes(count: int) -> float:
         del questions
         tracemalloc.start()
         tasks, sources = {"cot": ClosedBookCoT(samples=SAMPLES)}, {"cot": source}
-        stage.run(InstantBackend(), Path(folder), tasks=tasks, inputs=sources, progress=SilentProgress())  # type: ignore[arg-type]
+        stage.run(InstantBackend(), Path(folder), tasks=tasks, inputs=sources)  # type: ignore[arg-type]
         evaluation_report.write(Path(folder), sources, name="memory")
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()

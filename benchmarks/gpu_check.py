@@ -33,7 +33,6 @@ import torch  # noqa: E402
 from token_folders import write_tokens_folder  # noqa: E402
 
 from entigraph.runtime.processes import Preempted  # noqa: E402
-from entigraph.runtime.progress import SilentProgress  # noqa: E402
 from entigraph.tokenization.builders import ByteTokenizer  # noqa: E402
 from entigraph.training import stage  # noqa: E402
 
@@ -181,7 +180,6 @@ def train(
         nodes=nodes,
         vocabulary=VOCABULARY,
         seed=0,
-        progress=SilentProgress(),
         record=record,
     )
     return losses

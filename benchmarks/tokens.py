@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from entigraph.config.resolvers import cores
-from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.schemas import SyntheticText
 from entigraph.storage.texts import read_texts, write_texts
 from entigraph.storage.token_shards import TokenStore
@@ -123,9 +122,7 @@ def measure_stage(root: Path) -> dict[str, Any]:
     Tokenizer(root / "tokenizer").encode_batch(["warm"])
     idle = peak_mb()
     started = time.perf_counter()
-    counts = stage.run(
-        root / "texts", root / "tokenizer", out, TextSelection(None, repeat=False, seed=0), progress=SilentProgress()
-    )
+    counts = stage.run(root / "texts", root / "tokenizer", out, TextSelection(None, repeat=False, seed=0))
     return {
         "seconds": time.perf_counter() - started,
         "idle_mb": idle,

@@ -23,7 +23,6 @@ import torch
 from token_folders import write_tokens_folder
 
 from entigraph.runtime.devices import pick_precision
-from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.token_shards import TokenStore
 from entigraph.tokenization.builders import ByteTokenizer
 from entigraph.training import stage
@@ -108,7 +107,6 @@ def ours(folder: Path) -> Rate:
             nodes=training_nodes(),
             vocabulary=VOCABULARY,
             seed=0,
-            progress=SilentProgress(),
             record=lambda values: times.append(time.process_time()) if values["step"] in (WARM, STEPS) else None,
         )
     return rate_between(times)

@@ -87,7 +87,6 @@ def train_with_stage(
     model: Path, folder: Path, steps: int, threads: int, micro_batch: int, lora: bool, record: Callable[[int], None]
 ) -> None:
     import entigraph
-    from entigraph.runtime.progress import SilentProgress
     from entigraph.tokenization.builders import PretrainedTokenizer
     from entigraph.training import stage
     from entigraph.training.component_nodes import resolved_nodes
@@ -114,7 +113,6 @@ def train_with_stage(
         nodes=resolved_nodes(entigraph.compose(changes)),
         vocabulary=json.loads((model / "config.json").read_text())["vocab_size"],
         seed=0,
-        progress=SilentProgress(),
         record=record_values,
     )
 

@@ -16,7 +16,6 @@ from entigraph.questions import stage as questions_stage
 from entigraph.questions.question_sources import GeneratedQuestions
 from entigraph.retrieval import stage as retrieval_stage
 from entigraph.retrieval.bm25 import BM25
-from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
 from entigraph.storage.schemas import Document, EntityGraph, NearDuplicate, Passage, Question, Ranking
 from entigraph.storage.texts import read_texts
@@ -132,10 +131,9 @@ def test_documents_in_other_languages(language: Language, tmp_path: Path) -> Non
                 llm=llm,
                 count_tokens=len,
                 rules=Synthesis(token_budget=None),
-                progress=SilentProgress(),
             )
             settings = GeneratedQuestions(per_document=1, unknown_to_writer=False, cite_document=True)
-            questions_stage.generate(corpus, questions, settings=settings, llm=llm, progress=SilentProgress())
+            questions_stage.generate(corpus, questions, settings=settings, llm=llm)
         texts_requests = [body["messages"] for _, body in server.requests]
     assert all(OWN_LANGUAGE in " ".join(message["content"] for message in messages) for messages in texts_requests)
 
@@ -160,7 +158,6 @@ def test_documents_in_other_languages(language: Language, tmp_path: Path) -> Non
         retriever=BM25(characters=60),
         embedding_cache=tmp_path / "vectors.sqlite",
         response_cache=response_cache_path(tmp_path),
-        progress=SilentProgress(),
     )
     (ranking,) = read_jsonl(retrieval / "rankings.jsonl", Ranking)
     passages = list(read_jsonl(retrieval / "passages.jsonl", Passage))
@@ -187,6 +184,5 @@ def test_near_duplicates_in_other_languages(tmp_path: Path) -> None:
             llm=llm,
             count_tokens=len,
             rules=Synthesis(token_budget=None),
-            progress=SilentProgress(),
         )
     assert counts["near_duplicates"] == 3

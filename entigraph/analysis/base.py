@@ -24,7 +24,7 @@ from typing import Any, Protocol
 
 from entigraph.analysis.study_runs import StudyRun, finished_runs
 from entigraph.errors import DataError
-from entigraph.runtime.progress import Progress, SilentProgress
+from entigraph.runtime.progress import SILENT, Progress
 from entigraph.storage.artifact import MANIFEST, Artifact, build_artifact, is_complete, read_manifest
 from entigraph.storage.fingerprints import digest
 from entigraph.tracking.base import Tracker
@@ -40,7 +40,7 @@ class AnalysisContext:
     study: Path
     configured_run: StudyRun  # its artifacts may not be finished
     response_cache: Path
-    progress: Progress = SilentProgress()
+    progress: Progress = SILENT
     tracker: Tracker = Tracker()
 
     @cached_property

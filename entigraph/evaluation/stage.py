@@ -12,7 +12,7 @@ from entigraph.errors import ArtifactError, DataError
 from entigraph.evaluation.backends.endpoint_backend import EndpointBackend
 from entigraph.evaluation.base import AnswerNotes, Backend, ModelUnderTest, TaskInputs
 from entigraph.evaluation.tasks.base import EvaluationTask, TaskContext
-from entigraph.runtime.progress import Progress
+from entigraph.runtime.progress import SILENT, Progress
 from entigraph.storage.artifact import CHECKPOINTS, write_json
 from entigraph.storage.data_losses import DataLosses, collect_data_losses
 from entigraph.storage.jsonl import ResumableJsonLines, read_jsonl
@@ -24,7 +24,7 @@ def run(
     *,
     tasks: Mapping[str, EvaluationTask],
     inputs: Mapping[str, TaskInputs],
-    progress: Progress,
+    progress: Progress = SILENT,
     data_losses: DataLosses = MappingProxyType({}),
     response_cache: Path = Path("cache"),
 ) -> dict[str, Any]:

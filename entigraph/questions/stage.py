@@ -23,7 +23,7 @@ from entigraph.questions.drafting import (
 from entigraph.questions.passage_pairs import Names, names_request, pair_passages, pairs_per_document, parse_names
 from entigraph.questions.question_sources import GeneratedQuestions, QuestionForm
 from entigraph.questions.verification import is_refusal, raise_if_unanswered, verify_drafts
-from entigraph.runtime.progress import Progress
+from entigraph.runtime.progress import SILENT, Progress
 from entigraph.storage.artifact import artifact_folder
 from entigraph.storage.data_losses import DataLoss, count_of
 from entigraph.storage.jsonl import Record, json_line, read_jsonl, write_jsonl
@@ -64,7 +64,9 @@ def read_if_exists(file: Path, kind: type[Record]) -> list[Record]:
     return list(read_jsonl(file, kind)) if file.exists() else []
 
 
-def generate(corpus: Path, out: Path, *, settings: GeneratedQuestions, llm: LLM, progress: Progress) -> dict[str, Any]:
+def generate(
+    corpus: Path, out: Path, *, settings: GeneratedQuestions, llm: LLM, progress: Progress = SILENT
+) -> dict[str, Any]:
     """Drafts and verifies questions. Raises DataError if none passes; rejected.jsonl then has the reasons too."""
     documents = list(read_jsonl(corpus / "documents.jsonl", Document))
     rejected: list[dict[str, Any]] = []

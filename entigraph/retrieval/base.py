@@ -24,7 +24,7 @@ from entigraph.config.fields import check_positive
 from entigraph.llm.response_cache import ResponseCache
 from entigraph.retrieval.embedding_cache import EmbeddingCache, Vector
 from entigraph.retrieval.passages import SEPARATORS
-from entigraph.runtime.progress import Progress, SilentProgress
+from entigraph.runtime.progress import SILENT, Progress
 from entigraph.storage.schemas import Question
 
 Ranked = list[tuple[int, float]]  # indices of texts with their scores, best first
@@ -49,7 +49,7 @@ class RetrievalContext:
     embeddings: EmbeddingCache
     spending: ResponseCache | None
     counts: dict[str, Any] = field(default_factory=dict)
-    progress: Progress = SilentProgress()
+    progress: Progress = SILENT
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from entigraph.retrieval.base import Ranked, RetrievalContext, Retriever, build_
 from entigraph.retrieval.embedding_cache import EmbeddingCache
 from entigraph.retrieval.gold_passages import PassageIndex, compute_recall
 from entigraph.retrieval.passages import split_documents
-from entigraph.runtime.progress import Progress
+from entigraph.runtime.progress import SILENT, Progress
 from entigraph.storage.artifact import write_json
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
 from entigraph.storage.schemas import Document, Question, Ranking
@@ -29,7 +29,7 @@ def run(
     retriever: Retriever,
     embedding_cache: Path,
     response_cache: Path,
-    progress: Progress,
+    progress: Progress = SILENT,
 ) -> dict[str, Any]:
     """Ranks passages for all questions. `response_cache` records the spending of the command.
 

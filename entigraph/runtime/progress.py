@@ -155,6 +155,9 @@ class SilentProgress:
         yield advance_silently
 
 
+SILENT = SilentProgress()
+
+
 class TerminalProgress:
     """Shows bars on a terminal, which disappear when they are complete; prints one line per minute otherwise."""
 

@@ -9,7 +9,7 @@ from typing import Any
 from entigraph.config.schema import NearDuplicates, Synthesis
 from entigraph.errors import ConfigError, DataError
 from entigraph.llm.base import LLM
-from entigraph.runtime.progress import Progress
+from entigraph.runtime.progress import SILENT, Progress
 from entigraph.storage.jsonl import JsonLinesWriter, write_jsonl
 from entigraph.storage.schemas import SyntheticText
 from entigraph.storage.texts import write_texts
@@ -26,7 +26,7 @@ def run(
     llm: LLM | None,
     count_tokens: CountTokens,
     rules: Synthesis,
-    progress: Progress,
+    progress: Progress = SILENT,
     log: Callable[[Mapping[str, Any]], None] = lambda values: None,
 ) -> dict[str, Any]:
     """Writes the synthetic texts and returns the counts for the manifest. `llm` is None if `augmenter` needs no writer.

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from entigraph.errors import ArtifactError, ConfigError
-from entigraph.runtime.progress import Progress
+from entigraph.runtime.progress import SILENT, Progress
 from entigraph.storage.artifact import CHECKPOINTS
 from entigraph.storage.texts import RowGroup, row_groups, token_counts
 from entigraph.storage.token_shards import ShardWriter
@@ -40,7 +40,7 @@ def run(
     out: Path,
     selection: TextSelection,
     *,
-    progress: Progress,
+    progress: Progress = SILENT,
     encoder: str = "auto",
     stitched: bool = False,
 ) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from entigraph.config.validation import collect_problems
 from entigraph.errors import ConfigError
 from entigraph.runtime.devices import check_accelerator, check_compiler, release_gpu_memory
 from entigraph.runtime.processes import ProcessGroup, process_group
-from entigraph.runtime.progress import Progress
+from entigraph.runtime.progress import SILENT, Progress
 from entigraph.training.adapters import LoraAdapter
 from entigraph.training.data_schedule import DataConfig
 from entigraph.training.device_fit import ChosenSettings, TrainingTarget, alternatives, choose_settings, describe
@@ -33,7 +33,7 @@ def run(
     nodes: Mapping[str, Any],
     vocabulary: int,
     seed: int,
-    progress: Progress,
+    progress: Progress = SILENT,
     record: Callable[[dict[str, float]], None],
     origin: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:

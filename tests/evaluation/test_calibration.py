@@ -15,7 +15,6 @@ from entigraph.evaluation.calibration import answer_confidences, choice_confiden
 from entigraph.evaluation.models_under_test import EndpointModel
 from entigraph.evaluation.tasks.closed_book import ClosedBook
 from entigraph.evaluation.tasks.free_form import FreeForm, build_answer
-from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Answer, AnswerLikelihood
 from tests.evaluation.sample_questions import make_question
@@ -49,7 +48,7 @@ def test_bins_compare_confidence_with_accuracy() -> None:
 def test_local_model_states_the_likelihood_of_its_answers(backend: TransformersBackend, tmp_path: Path) -> None:
     source = write_inputs(tmp_path, questions(3))
     task = FreeForm(examples=None, max_tokens=4)
-    options = {"tasks": {"short": task}, "inputs": {"short": source}, "progress": SilentProgress()}
+    options = {"tasks": {"short": task}, "inputs": {"short": source}}
     stage.run(FixedBackend(backend), tmp_path / "out", **options)  # type: ignore[arg-type]
     answers = {answer.question_id: answer for answer in read_jsonl(tmp_path / "out" / "answers-short.jsonl", Answer)}
     records = list(read_jsonl(tmp_path / "out" / "confidences-short.jsonl", AnswerLikelihood))
@@ -80,7 +79,6 @@ def test_endpoint_has_no_calibration(tmp_path: Path) -> None:
             tmp_path / "out",
             tasks={"short": FreeForm()},
             inputs={"short": source},
-            progress=SilentProgress(),
         )
     assert "calibration" not in json.loads((tmp_path / "out" / "scores.json").read_text())["short"]
     page = evaluation_report.write(
@@ -121,7 +119,7 @@ def multiple_choice(name: str, **fields: Any) -> Answer:
 
 def test_multiple_choice_has_a_reliability_plot(backend: TransformersBackend, tmp_path: Path) -> None:
     source = write_inputs(tmp_path, [make_question(number) for number in range(6)])
-    options = {"tasks": {"choice": ClosedBook()}, "inputs": {"choice": source}, "progress": SilentProgress()}
+    options = {"tasks": {"choice": ClosedBook()}, "inputs": {"choice": source}}
     stage.run(FixedBackend(backend), tmp_path / "out", **options)  # type: ignore[arg-type]
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())["choice"]
     assert scores["calibration"]["questions"] == scores["questions"]

@@ -20,7 +20,6 @@ from entigraph.evaluation.tasks.closed_book_cot import AnswerProtocol, ClosedBoo
 from entigraph.evaluation.tasks.prompt_files import read_examples
 from entigraph.evaluation.tasks.question_task import TitleSplit
 from entigraph.llm.wire_format import Api
-from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.data_losses import collect_data_losses, render_data_losses
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Answer
@@ -191,7 +190,7 @@ def evaluate(server: Scripted, folder: Path, task: ClosedBookCoT, count: int = 1
     folder.mkdir(exist_ok=True)
     source = write_inputs(folder, numbered(count))
     candidate = EndpointModel(server.model(**options), folder / "cache")
-    stage.run(candidate, folder / "out", tasks={"cot": task}, inputs={"cot": source}, progress=SilentProgress())
+    stage.run(candidate, folder / "out", tasks={"cot": task}, inputs={"cot": source})
     scores: dict[str, Any] = json.loads((folder / "out" / "scores.json").read_text())["cot"]
     return scores
 

@@ -13,7 +13,6 @@ from entigraph.evaluation.models_under_test import EndpointModel, LocalModel
 from entigraph.evaluation.parsing import NO_LINE, NO_OPTION
 from entigraph.evaluation.tasks.closed_book import ClosedBook
 from entigraph.evaluation.tasks.closed_book_cot import ClosedBookCoT
-from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
 from entigraph.storage.schemas import Answer, Document, Question
 from tests.evaluation.sample_questions import make_question, write_inputs
@@ -22,7 +21,7 @@ from tests.evaluation.scripted_server import Answers, scripted
 
 def evaluate(candidate: Any, source: TaskInputs, folder: Path, task: Any) -> tuple[dict[str, Any], list[Answer]]:
     out = folder / "out"
-    stage.run(candidate, out, tasks={"task": task}, inputs={"task": source}, progress=SilentProgress())
+    stage.run(candidate, out, tasks={"task": task}, inputs={"task": source})
     scores = json.loads((out / "scores.json").read_text())["task"]
     return scores, list(read_jsonl(out / "answers-task.jsonl", Answer))
 

@@ -12,7 +12,6 @@ from entigraph.evaluation.base import Prompt, Sampling
 from entigraph.evaluation.models_under_test import LocalModel
 from entigraph.evaluation.scoring import clustered_error, score_likelihoods
 from entigraph.evaluation.tasks.closed_book import ClosedBook, choose_by_likelihood
-from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Answer
 from tests.evaluation.sample_questions import in_order, make_question, write_inputs
@@ -75,7 +74,7 @@ def test_stage_writes_answers_and_scores(tiny_model: Path, tmp_path: Path) -> No
     tasks = {"all": ClosedBook(), "some": ClosedBook(limit=5)}
     candidate = LocalModel(str(tiny_model), "cpu", 1, tiny_model, 0)
     out = tmp_path / "out"
-    stage.run(candidate, out, tasks=tasks, inputs={"all": source, "some": source}, progress=SilentProgress())
+    stage.run(candidate, out, tasks=tasks, inputs={"all": source, "some": source})
     scores = json.loads((out / "scores.json").read_text())
     answers = list(read_jsonl(out / "answers-all.jsonl", Answer))
     assert len(answers) == scores["all"]["questions"] == 12 and scores["some"]["questions"] == 5
@@ -98,7 +97,6 @@ def test_missing_or_duplicate_questions_raise_data_error(tiny_model: Path, tmp_p
                 tmp_path,
                 tasks={"all": ClosedBook()},
                 inputs={"all": source},
-                progress=SilentProgress(),
             )
 
 

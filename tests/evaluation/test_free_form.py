@@ -27,7 +27,6 @@ from entigraph.pipeline.cost_estimate import answer_judge_lines
 from entigraph.pipeline.dry_run import engine_lines
 from entigraph.pipeline.run import Run
 from entigraph.retrieval.base import build_query
-from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.data_losses import collect_data_losses, render_data_losses
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.question_files import read_questions
@@ -60,7 +59,6 @@ def evaluate(server: Scripted, folder: Path, judge: Any = None, **options: Any) 
         folder / "out",
         tasks={"short": task},
         inputs={"short": source},
-        progress=SilentProgress(),
         response_cache=folder / "cache",
     )
     scores: dict[str, Any] = json.loads((folder / "out" / "scores.json").read_text())["short"]
@@ -290,7 +288,6 @@ def test_loss_of_the_most_likely_accepted_answer(backend: TransformersBackend, t
         tmp_path / "out",
         tasks={"loss": task},
         inputs={"loss": source},
-        progress=SilentProgress(),
     )
     first, _ = read_jsonl(tmp_path / "out" / "likelihoods-loss.jsonl", AnswerLikelihood)
     prompt = "Question: What is number 0?\nAnswer:"

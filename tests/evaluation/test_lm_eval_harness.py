@@ -14,7 +14,6 @@ from entigraph.evaluation.models_under_test import LocalModel
 from entigraph.evaluation.tasks.closed_book import ClosedBook
 from entigraph.evaluation.tasks.lm_eval_harness import LMEvalHarness, adapter
 from entigraph.evaluation.tasks.perplexity import Perplexity, total_loss
-from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.schemas import Document
 from tests.evaluation.sample_questions import in_order, make_question, write_inputs
 
@@ -66,7 +65,7 @@ def test_accuracy_matches_the_harness(
     source, out = write_inputs(tmp_path, make_items()), tmp_path / "out"
     tasks = {"closed_book": ClosedBook(), "lm_eval": LMEvalHarness(tasks=["ours"], include_path=str(task_files))}
     candidate = LocalModel(str(tiny_model), "cpu", 1, tiny_model, 0)
-    stage.run(candidate, out, tasks=tasks, inputs=dict.fromkeys(tasks, source), progress=SilentProgress())
+    stage.run(candidate, out, tasks=tasks, inputs=dict.fromkeys(tasks, source))
     scores = json.loads((out / "scores.json").read_text())
     theirs = scores["lm_eval"]["metrics"]
     assert theirs["ours/acc"] == scores["closed_book"]["accuracy"] and 0 < theirs["ours/acc"] < 1
@@ -109,7 +108,7 @@ def test_unknown_harness_task_raises_data_error(
     with pytest.raises(DataError, match="no task nobodys"):
         stage.run(
             LocalModel(str(tiny_model), "cpu", 1), tmp_path / "out",
-            tasks=tasks, inputs={"lm_eval": source}, progress=SilentProgress(),
+            tasks=tasks, inputs={"lm_eval": source},
         )  # fmt: skip
 
 

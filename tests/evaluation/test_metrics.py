@@ -20,7 +20,6 @@ from entigraph.evaluation.models_under_test import EndpointModel
 from entigraph.evaluation.tasks.base import EvaluationTask, TaskContext
 from entigraph.evaluation.tasks.closed_book_cot import ClosedBookCoT
 from entigraph.pipeline.run import Run
-from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Answer, Document
 from tests.conftest import TINY, Command
@@ -71,7 +70,7 @@ def test_metrics_and_user_task_reach_scores_and_counts(tmp_path: Path) -> None:
     with scripted(lambda body: [" d1.\nAnswer: B.\n"] * body.get("n", 1)) as server:
         model = EndpointModel(server.model(), tmp_path / "cache")
         out = tmp_path / "out"
-        counts = stage.run(model, out, tasks=tasks, inputs=dict.fromkeys(tasks, source), progress=SilentProgress())
+        counts = stage.run(model, out, tasks=tasks, inputs=dict.fromkeys(tasks, source))
     scores = json.loads((out / "scores.json").read_text())
     length = len(" d1.\nAnswer: B.\n")
     assert scores["cot"]["metrics"] == {"text_length": length, "f1": 0.25, "hub/exact_match": 0.25}

@@ -15,7 +15,6 @@ from entigraph.evaluation.parsing import NO_LINE, NO_OPTION, NOT_LETTERS, parse_
 from entigraph.evaluation.tasks.closed_book import ClosedBook
 from entigraph.evaluation.tasks.closed_book_cot import AnswerProtocol, ClosedBookCoT
 from entigraph.evaluation.tasks.prompt_files import read_examples
-from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.question_files import read_questions
 from entigraph.storage.schemas import Answer, Choice
@@ -170,7 +169,7 @@ def test_endpoint_answers_both_kinds(tmp_path: Path) -> None:
     with scripted(answer_even_options) as server:
         candidate = EndpointModel(server.model(), tmp_path / "cache")
         task = ClosedBookCoT(samples=4)
-        stage.run(candidate, tmp_path / "out", tasks={"cot": task}, inputs={"cot": source}, progress=SilentProgress())
+        stage.run(candidate, tmp_path / "out", tasks={"cot": task}, inputs={"cot": source})
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())["cot"]
     assert scores["accuracy"] == 3 / 5 and scores["parse_rate"] == 1.0 and scores["samples"] == 20
     several = scores["multiple_answers"]

@@ -147,7 +147,7 @@ def test_overflowing_passages_are_counted(backend: TransformersBackend, tmp_path
     tasks = {"open": OpenBook(k=2), "cot": OpenBookCoT(k=2, samples=1, max_tokens=4)}
     candidate = LocalModel(str(tiny_model), "cpu", 1)
     (tmp_path / "out").mkdir()
-    stage.run(candidate, tmp_path / "out", tasks=tasks, inputs=dict.fromkeys(tasks, source), progress=SilentProgress())
+    stage.run(candidate, tmp_path / "out", tasks=tasks, inputs=dict.fromkeys(tasks, source))
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
     for name, overflowed in (("open", 3), ("cot", 4)):  # five examples alone are longer than what the tiny model reads
         assert scores[name]["overflowed"] == overflowed and scores[name]["questions"] == 4

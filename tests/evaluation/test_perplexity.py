@@ -16,7 +16,6 @@ from entigraph.evaluation.base import TaskInputs
 from entigraph.evaluation.models_under_test import LocalModel
 from entigraph.evaluation.tasks.perplexity import Perplexity, total_loss
 from entigraph.pipeline.run import Run
-from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.artifact import CHECKPOINTS
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
 from entigraph.storage.schemas import Document, DocumentLoss
@@ -102,9 +101,7 @@ def test_losses_before_a_kill_are_kept(tiny_model: Path, tmp_path: Path) -> None
     half = json.dumps({"document_id": "d3", "nats": 3})[:-4]
     (out / CHECKPOINTS / "losses-replay.jsonl").write_text(json.dumps(vars(marked)) + "\n" + half)
     candidate = LocalModel(str(tiny_model), "cpu", 1)
-    counts = stage.run(
-        candidate, out, tasks={"replay": Perplexity()}, inputs={"replay": source}, progress=SilentProgress()
-    )
+    counts = stage.run(candidate, out, tasks={"replay": Perplexity()}, inputs={"replay": source})
     results = list(read_jsonl(out / "losses-replay.jsonl", DocumentLoss))
     assert [loss.document_id for loss in results] == ["d1", "d2", "d3", "empty"] and results[1] == marked
     score = json.loads((out / "scores.json").read_text())["replay"]

@@ -39,7 +39,7 @@ def write_inputs(folder: Path, documents: Sequence[Document] = DOCUMENTS) -> Tas
 
 
 def written(candidate: Any, folder: Path, task: ClosedBookSummaries, source: TaskInputs) -> list[Summary]:
-    stage.run(candidate, folder, tasks={"s": task}, inputs={"s": source}, progress=SilentProgress())
+    stage.run(candidate, folder, tasks={"s": task}, inputs={"s": source})
     return list(read_jsonl(folder / "summaries-s.jsonl", Summary))
 
 

@@ -22,7 +22,6 @@ from entigraph.llm.openai.batch_client import BatchClient, split_lines
 from entigraph.llm.openai.batch_writer import OpenAIBatchWriter
 from entigraph.llm.openai.online_writer import OpenAIWriter
 from entigraph.llm.response_cache import ResponseCache
-from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import ResumableJsonLines, read_jsonl, write_jsonl
 from entigraph.storage.schemas import Answer, Document
 from entigraph.synthesis import stage as synthesis_stage
@@ -148,7 +147,7 @@ def write_texts(folder: Path, writer: OpenAIWriter) -> None:
     rules = Synthesis(token_budget=None, near_duplicates="ignore")
     with writer.connect(folder / "cache", lambda line: None) as llm:
         options = {"augmenter": EntiGraph(), "llm": llm, "count_tokens": len, "rules": rules}
-        synthesis_stage.run(folder / "corpus", out, **options, progress=SilentProgress())
+        synthesis_stage.run(folder / "corpus", out, **options)
 
 
 def judge(folder: Path, writer: OpenAIWriter) -> None:

@@ -22,7 +22,6 @@ from entigraph.questions import stage
 from entigraph.questions.drafting import QuestionPassage, split_passages
 from entigraph.questions.passage_pairs import pair_passages
 from entigraph.questions.question_sources import GeneratedQuestions, QuestionForm
-from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
 from entigraph.storage.schemas import Document, Question
 from entigraph.text.refusals import REFUSAL_AS_TEXT
@@ -42,7 +41,7 @@ def write_corpus(folder: Path, *texts: str) -> Path:
 def generate(corpus: Path, out: Path, llm: Any = None, **settings: Any) -> dict[str, Any]:
     out.mkdir(exist_ok=True)
     options = GeneratedQuestions(**{"per_document": 8, **settings})
-    return stage.generate(corpus, out, settings=options, llm=llm or OfflineWriter(), progress=SilentProgress())
+    return stage.generate(corpus, out, settings=options, llm=llm or OfflineWriter())
 
 
 def test_offline_questions_about_a_fictional_document(tmp_path: Path) -> None:

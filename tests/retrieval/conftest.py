@@ -9,7 +9,6 @@ import pytest
 from entigraph.retrieval import stage
 from entigraph.retrieval.base import Retriever
 from entigraph.retrieval.bm25 import BM25
-from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Question, Ranking
 from tests.mock_llm_server import Config, Handle, running
@@ -33,7 +32,6 @@ def ranked(tmp_path: Path) -> RankCorpus:
             retriever=retriever or BM25(characters=256),
             embedding_cache=tmp_path / "vectors.sqlite",
             response_cache=tmp_path / "cache",
-            progress=SilentProgress(),
         )
         return counts, list(read_jsonl(folder / "rankings.jsonl", Ranking))
 

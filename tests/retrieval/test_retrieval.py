@@ -131,7 +131,6 @@ def test_duplicate_passages_count_once(tmp_path: Path) -> None:
         retriever=BM25(),
         embedding_cache=tmp_path / "v",
         response_cache=tmp_path / "j",
-        progress=SilentProgress(),
     )
     assert (counts["passages"], counts["duplicates"]) == (2, 1)
     rankings = list(read_jsonl(tmp_path / "rankings.jsonl", Ranking))
@@ -150,7 +149,6 @@ def test_empty_documents_raise_data_error(tmp_path: Path) -> None:
             retriever=BM25(),
             embedding_cache=tmp_path / "v",
             response_cache=tmp_path / "j",
-            progress=SilentProgress(),
         )
 
 

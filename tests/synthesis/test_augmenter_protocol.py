@@ -12,7 +12,6 @@ from entigraph.config.schema import Synthesis
 from entigraph.errors import ConfigError, DataError
 from entigraph.llm.base import Completion, Request
 from entigraph.llm.caching import CachedAnswers
-from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
 from entigraph.storage.schemas import Document, EntityGraph, Failure, SyntheticText
 from entigraph.storage.texts import read_texts
@@ -91,7 +90,6 @@ def synthesize(corpus: Path, out: Path, augmenter: Augmenter, llm: Any, **rules:
         llm=llm,
         count_tokens=lambda text: len(text.split()),
         rules=Synthesis(**{"token_budget": None, **rules}),
-        progress=SilentProgress(),
     )
     return list(read_texts(out))
 

@@ -14,7 +14,6 @@ from entigraph.errors import ConfigError
 from entigraph.llm.caching import CachedAnswers
 from entigraph.llm.openai.online_writer import OpenAIWriter
 from entigraph.llm.response_cache import ResponseCache
-from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import Document, SyntheticText
 from entigraph.storage.texts import read_texts
@@ -87,7 +86,6 @@ def synthesize(
             rules=Synthesis(
                 token_budget=budget or budget_of(augmenter), max_failure_rate=1.0, near_duplicates=NearDuplicates.ignore
             ),
-            progress=SilentProgress(),
         )
     return list(read_texts(out)), counts
 

@@ -9,7 +9,6 @@ import pytest
 
 from entigraph.config.schema import Synthesis
 from entigraph.llm.base import Completion, Request
-from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import Document, SyntheticText
 from entigraph.storage.texts import read_texts
@@ -55,7 +54,6 @@ def synthesize(folder: Path, augmenter: Augmenter, budget: int, **rules: Any) ->
         llm=llm,
         count_tokens=lambda text: len(text.split()),
         rules=Synthesis(token_budget=budget, **rules),
-        progress=SilentProgress(),
     )
     return list(read_texts(out)), sum(not request.json_schema for request in llm.requests)
 

@@ -11,7 +11,6 @@ from entigraph.errors import LLMError
 from entigraph.llm.base import Completion, Request
 from entigraph.llm.caching import CachedAnswers
 from entigraph.llm.replies import WITH_END_MARKERS
-from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.data_losses import collect_data_losses
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
 from entigraph.storage.schemas import Document, EntityGraph, Failure, SyntheticText
@@ -74,7 +73,6 @@ def synthesize(folder: Path, llm: Any, **rules: Any) -> tuple[list[SyntheticText
         llm=llm,
         count_tokens=len,
         rules=Synthesis(**{"token_budget": None, "near_duplicates": "ignore", **rules}),
-        progress=SilentProgress(),
     )
     return list(read_texts(out)), counts
 

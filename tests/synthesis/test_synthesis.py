@@ -10,7 +10,6 @@ from entigraph.config.schema import Synthesis
 from entigraph.errors import ConfigError, DataError
 from entigraph.llm.base import Completion, Request
 from entigraph.llm.offline.offline_writer import OfflineWriter
-from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, EntityGraph, Failure, SyntheticText
 from entigraph.storage.texts import read_texts
@@ -40,7 +39,6 @@ def synthesize(
         llm=OfflineWriter() if augmenter.needs_writer else None,
         count_tokens=words,
         rules=Synthesis(token_budget=budget, seed=seed, **rules),
-        progress=SilentProgress(),
     )
     return list(read_texts(out))
 
@@ -113,7 +111,7 @@ class Unhelpful:
 
 def failures_of(corpus: Path, out: Path, llm: Unhelpful) -> list[Failure]:
     out.mkdir()
-    options = {"count_tokens": words, "rules": Synthesis(token_budget=None), "progress": SilentProgress()}
+    options = {"count_tokens": words, "rules": Synthesis(token_budget=None)}
     with pytest.raises(DataError, match="wrote no text"):
         stage.run(corpus, out, augmenter=EntiGraph(), llm=llm, **options)
     return list(read_jsonl(out / "failures.jsonl", Failure))

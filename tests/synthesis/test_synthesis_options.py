@@ -12,7 +12,6 @@ from entigraph.config.schema import NearDuplicates, Synthesis
 from entigraph.errors import DataError
 from entigraph.llm.base import LLM, Completion, Request
 from entigraph.llm.offline.offline_writer import OfflineWriter
-from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import EntityGraph, Failure, NearDuplicate, SyntheticText
 from entigraph.storage.texts import read_texts
@@ -49,7 +48,6 @@ def synthesize(
         llm=llm,
         count_tokens=lambda text: len(text.split()),
         rules=Synthesis(**{"token_budget": None, **rules}),
-        progress=SilentProgress(),
     )
     return list(read_texts(out)), counts
 

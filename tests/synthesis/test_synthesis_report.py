@@ -15,7 +15,6 @@ from entigraph.config.schema import Synthesis
 from entigraph.corpus import stage as corpus_stage
 from entigraph.corpus.readers.fictional_corpora import FictionalCorpus
 from entigraph.llm.offline.offline_writer import OfflineWriter
-from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import Document, EntityGraph, Failure, NearDuplicate, SyntheticText
 from entigraph.storage.texts import read_texts, write_texts
@@ -74,7 +73,6 @@ def synthesized(tmp_path: Path, augmenter: Augmenter, budget: int | None) -> tup
         llm=OfflineWriter(),
         count_tokens=lambda text: len(text.split()),
         rules=rules,
-        progress=SilentProgress(),
     )
     return (
         Page(synthesis_report.write(out, corpus, counts, name="fictional", rules=rules)),

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from entigraph.errors import ArtifactError, ConfigError, DataError
-from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.schemas import SyntheticText
 from entigraph.storage.texts import write_texts
 from entigraph.storage.token_shards import TokenStore
@@ -125,7 +124,6 @@ def packed(chat_model: Path, tmp_path: Path) -> tuple[TokenStore, Tokenizer]:
         tokenizer.folder,
         tmp_path / "out",
         TextSelection(None, repeat=True, seed=0, block_length=256),
-        progress=SilentProgress(),
     )
     assert counts["texts"] == 30 and counts["too_long"] == 0 and counts["encoder"]["name"] == "tokenizers"
     return TokenStore(tmp_path / "out"), tokenizer

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from entigraph.errors import ArtifactError, ConfigError
-from entigraph.runtime.progress import SilentProgress, TerminalProgress
+from entigraph.runtime.progress import TerminalProgress
 from entigraph.storage.schemas import SyntheticText
 from entigraph.storage.texts import row_groups, write_texts
 from entigraph.storage.token_shards import TokenStore
@@ -84,7 +84,7 @@ def tokenize(
 ) -> dict[str, object]:
     out.mkdir(exist_ok=True)
     selected = TextSelection(**{"budget": None, "repeat": False, "seed": 0, **selection})  # type: ignore[arg-type]
-    return stage.run(texts, tokenizer, out, selected, progress=SilentProgress(), encoder=encoder, stitched=stitched)
+    return stage.run(texts, tokenizer, out, selected, encoder=encoder, stitched=stitched)
 
 
 def content(out: Path) -> dict[str, bytes]:

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from entigraph.errors import ArtifactError, ConfigError
-from entigraph.runtime.progress import SilentProgress
 from entigraph.storage.schemas import SyntheticText
 from entigraph.storage.texts import write_texts
 from entigraph.storage.token_shards import TokenStore
@@ -52,7 +51,7 @@ def tokenize(
     texts: Path, tokenizer: Path, out: Path, budget: int | None, seed: int = 0, repeat: bool = False
 ) -> TokenStore:
     out.mkdir()
-    counts = stage.run(texts, tokenizer, out, TextSelection(budget, repeat, seed), progress=SilentProgress())
+    counts = stage.run(texts, tokenizer, out, TextSelection(budget, repeat, seed))
     store = TokenStore(out)
     assert counts["synthetic_tokens"] == len(store)
     return store

@@ -15,7 +15,6 @@ from torch.distributed.checkpoint import FileSystemReader
 from entigraph.errors import ConfigError
 from entigraph.pipeline.execution import find_training_problems
 from entigraph.pipeline.run import Run
-from entigraph.runtime.progress import SilentProgress
 from entigraph.tokenization.builders import ByteTokenizer
 from entigraph.training import stage
 from entigraph.training.adapters import LoraAdapter, QloraAdapter, initial_weight, is_adapter_weight
@@ -61,7 +60,6 @@ def train(root: Path, name: str, adapter: dict[str, Any], stop_at: int | None = 
         nodes=component_nodes(model=model, trainer=settings),
         vocabulary=257,
         seed=0,
-        progress=SilentProgress(),
         record=record,
     )
 

@@ -21,7 +21,6 @@ from entigraph.evaluation.models_under_test import LocalModel
 from entigraph.llm.vllm import engine_replicas
 from entigraph.llm.vllm.engine_config import VLLMEngineConfig
 from entigraph.runtime.devices import use_expandable_segments
-from entigraph.runtime.progress import SilentProgress
 from entigraph.tokenization.builders import ByteTokenizer
 from entigraph.training import checkpointing, export, launch, stage, strategies
 from entigraph.training.adapters import LoraAdapter
@@ -54,7 +53,6 @@ def train_tiny(folder: Path, **trainer: Any) -> None:
         nodes=component_nodes(trainer={"accelerator": "cpu", "max_steps": 4, **trainer}),
         vocabulary=257,
         seed=0,
-        progress=SilentProgress(),
         record=lambda values: None,
     )
 
@@ -101,7 +99,7 @@ def test_gpu_memory_is_released_before_another_process_or_model_needs_it(
         monkeypatch.setattr(module, "release_gpu_memory", note("release"))
     monkeypatch.setattr(launch, "launch", note("ranks"))
     (tmp_path / "out").mkdir()
-    arguments: dict[str, Any] = {"vocabulary": 257, "seed": 0, "progress": SilentProgress(), "record": None}
+    arguments: dict[str, Any] = {"vocabulary": 257, "seed": 0, "record": None}
     nodes = component_nodes(trainer={"accelerator": "cpu", "devices": 2})
     stage.run(tmp_path, tmp_path, None, tmp_path / "out", nodes=nodes, **arguments)
     monkeypatch.setattr(transformers_backend, "TransformersBackend", note("model"))

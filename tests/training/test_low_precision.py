@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 
 from entigraph.config.instantiate import build
 from entigraph.errors import ConfigError
-from entigraph.runtime.progress import SilentProgress
 from entigraph.tokenization.builders import ByteTokenizer
 from entigraph.training import float8, optim, stage
 from entigraph.training.adapters import LoraAdapter
@@ -70,7 +69,6 @@ def train(tmp_path: Path) -> Train:
             nodes=nodes,
             vocabulary=257,
             seed=0,
-            progress=SilentProgress(),
             record=record,
         )
 

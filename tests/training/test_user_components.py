@@ -14,7 +14,6 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from entigraph.errors import ArtifactError, ConfigError
-from entigraph.runtime.progress import SilentProgress
 from entigraph.tokenization.builders import ByteTokenizer
 from entigraph.training import component_nodes as component_nodes_module
 from entigraph.training import stage
@@ -123,7 +122,6 @@ def train(root: Path, name: str, **changes: Any) -> dict[str, Any]:
         nodes=component_nodes(**changes),
         vocabulary=257,
         seed=0,
-        progress=SilentProgress(),
         record=lambda values: None,
     )
 

@@ -14,7 +14,6 @@ from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, Ll
 from entigraph.errors import ConfigError
 from entigraph.pipeline.execution import find_training_problems
 from entigraph.pipeline.run import Run
-from entigraph.runtime.progress import SilentProgress
 from entigraph.tokenization.builders import ByteTokenizer
 from entigraph.training import stage
 from entigraph.training.weight_difference import check_difference
@@ -68,7 +67,6 @@ def train(
         ),
         vocabulary=257,
         seed=0,
-        progress=SilentProgress(),
         record=lambda values: None,
     )
     return load_file(root / name / "model" / "model.safetensors")

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from entigraph.runtime.progress import SilentProgress
 from entigraph.training import stage
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -46,6 +45,5 @@ def train(
         ),
         vocabulary=257,
         seed=0,
-        progress=SilentProgress(),
         record=record,
     )
