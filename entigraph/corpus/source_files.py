@@ -69,10 +69,10 @@ def walk_files(folder: Path) -> Iterator[tuple[Path, str | None]]:
 
 def walk_folder(folder: Path, seen: set[tuple[int, int]], links: list[Path]) -> Iterator[tuple[Path, str | None]]:
     """Yields the new files in a folder; adds them to `seen`, and the links to `links`."""
-    status = folder.stat()
-    if not is_new(identify(status), seen):
-        return
     try:
+        status = folder.stat()
+        if not is_new(identify(status), seen):
+            return
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
         raise DataError(f"{folder}: {error.strerror}; make it readable, or take it out of the corpus") from None

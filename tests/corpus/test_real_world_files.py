@@ -69,6 +69,19 @@ def test_each_real_file_is_read_once(tmp_path: Path) -> None:
     assert counts["questions"] == 4
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+@pytest.mark.parametrize("mode", [0o000, 0o444])  # the second lists names, but nothing about them
+def test_unreadable_subfolder_is_one_error(mode: int, tmp_path: Path) -> None:
+    inner = tmp_path / "notes" / "locked" / "inner"
+    inner.mkdir(parents=True)
+    inner.parent.chmod(mode)
+    try:
+        with pytest.raises(DataError, match="locked.*: Permission denied; make it readable, or take it out"):
+            TextFiles(path=str(tmp_path / "notes")).read()
+    finally:
+        inner.parent.chmod(0o755)
+
+
 def test_files_that_are_not_read_are_counted(tmp_path: Path, command: Command) -> None:
     notes = tmp_path / "notes"
     notes.mkdir()
