@@ -92,7 +92,10 @@ def summary_lines(counts: Mapping[str, Any]) -> list[str]:
     duplicates, number = counts.get("duplicates", 0), sum(skipped.values())
     total = number + duplicates + counts["documents"]
     source = f" from {total:,} files or records" if total > counts["documents"] else ""
-    lines = [f"  {count_of(counts['documents'], 'document')}{source}"]
+    questions = f", {count_of(counts['questions'], 'question')}" if counts["questions"] else ""
+    lines = [f"  {count_of(counts['documents'], 'document')}{source}{questions}"]
+    left_out = counts.get("questions_left_out", {})
+    lines += [f"  left out {count_of(count, 'question')}: {reason}" for reason, count in left_out.items()]
     if skipped:
         lines.append(f"  skipped {number:,} of {total:,} files or records (skipped.jsonl):")
         lines += [f"    {count:,} {reason}" for reason, count in skipped.items()]

@@ -27,7 +27,14 @@ from entigraph.runtime.progress import SILENT, Progress
 from entigraph.storage.artifact import artifact_folder
 from entigraph.storage.data_losses import DataLoss, count_of
 from entigraph.storage.jsonl import Record, json_line, read_jsonl, write_jsonl
-from entigraph.storage.question_files import list_unstated, read_questions, unstated_data_loss, unstated_lines
+from entigraph.storage.question_files import (
+    REPEATED,
+    drop_repeated,
+    list_unstated,
+    read_questions,
+    unstated_data_loss,
+    unstated_lines,
+)
 from entigraph.storage.schemas import Document, DuplicateDocument, SkippedFile
 from entigraph.text.normalization import normalize_line
 from entigraph.text.refusals import REFUSAL_AS_TEXT
@@ -40,7 +47,7 @@ ASKED_BEFORE, NO_NAMES = "duplicate question", "no list of names"
 
 
 def copy_questions(corpus: Path, out: Path, file: Path) -> dict[str, Any]:
-    """Uses the questions in a file as they are, except those about skipped documents, which are left out and counted.
+    """Uses the questions in a file as they are; leaves out and counts those about skipped documents and repeated ones.
 
     Raises DataError naming the first bad lines.
     """
@@ -51,12 +58,15 @@ def copy_questions(corpus: Path, out: Path, file: Path) -> dict[str, Any]:
     kept = [question for question in questions if question.document_id not in skipped]
     if not kept:
         raise DataError(f"{file}: all {len(questions):,} questions are about documents that were skipped")
+    about_skipped = len(questions) - len(kept)
+    kept, repeated = drop_repeated(kept)
     write_jsonl(out / "questions.jsonl", kept)
     return {
         **list_unstated(kept, corpus / "documents.jsonl", out, file),
         "questions": len(kept),
         "documents_without_questions": len(known - {question.document_id for question in kept}),
-        **({"questions_about_skipped_files": len(questions) - len(kept)} if len(kept) < len(questions) else {}),
+        **({"questions_about_skipped_files": about_skipped} if about_skipped else {}),
+        **({"duplicate_questions": repeated} if repeated else {}),
     }
 
 
@@ -221,4 +231,6 @@ def summary_lines(counts: Mapping[str, Any], out: Path) -> list[str]:
         lines.append(f"  {count_of(counts['documents_without_questions'], 'document')} without a question")
     if "questions_about_skipped_files" in counts:
         lines.append(f"  left out {count_of(counts['questions_about_skipped_files'], 'question')} about skipped files")
+    if "duplicate_questions" in counts:
+        lines.append(f"  left out {count_of(counts['duplicate_questions'], 'question')}: {REPEATED}")
     return [*lines, *unstated_lines(counts)]

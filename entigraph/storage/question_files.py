@@ -6,7 +6,7 @@ accepted short `answers` instead of `choices` and `answer`.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from entigraph.text.normalization import fold_whitespace, is_blank, normalize_li
 
 EXPECTED = 'expected {"document": "a.txt", "question": "...", "choices": ["...", "..."], "answer": 0} or [0, 1]'
 
+REPEATED = "asked twice"
 UNSTATED = "unstated_answers.jsonl"
 SEVERAL_ANSWERS = 5  # fewer unstated answers may be calculated or paraphrased
 WITHOUT_WORDING = frozenset({"yes", "no", "true", "false"})  # answers that a document implies without stating them
@@ -42,10 +43,12 @@ def read_questions(
         raise DataError(f"document must be a document of this corpus ({known}, ...), got {name!r:.80}")
 
     questions: list[Question] = []
+    lines: dict[str, int] = {}
     problems: list[str] = []
     for number, line in numbered_lines(path):
         try:
             question_id = normalize_line(f"{path.stem}-{number:05}")
+            lines[question_id] = number
             questions.append(parse_question(question_id, parse_json(line), find_document))
         except DataError as error:
             problems.append(f"line {number}: {error}")
@@ -56,7 +59,45 @@ def read_questions(
         raise list_problems(f"{path}: {len(problems):,} bad of {total:,} questions; {EXPECTED}", problems)
     if not questions:
         raise DataError(f"{path}: no questions; {EXPECTED} on each line")
+    if contradictions := [pair for pair in repeated_questions(questions) if not same_answer(*pair)]:
+        raise list_problems(
+            f"{path}: {len(contradictions):,} of {len(questions):,} questions are asked before with another answer; "
+            "remove one of the two, or list all correct answers on one line",
+            [f"lines {lines[a.id]} and {lines[b.id]}: {b.text!r:.80}" for a, b in contradictions],
+        )
     return questions
+
+
+def drop_repeated(questions: Iterable[Question]) -> tuple[list[Question], int]:
+    """Returns the distinct questions, and the number of the others."""
+    questions = list(questions)
+    repeated = {question.id for _, question in repeated_questions(questions)}
+    return [question for question in questions if question.id not in repeated], len(repeated)
+
+
+def repeated_questions(questions: Iterable[Question]) -> Iterator[tuple[Question, Question]]:
+    """Yields the first and the repeated question for each one that repeats an earlier question about the same
+    document with the same choices in any order.
+    """
+    first: dict[Any, Question] = {}
+    for question in questions:
+        asked = (
+            question.document_id,
+            fold_whitespace(question.text),
+            frozenset(map(fold_whitespace, question.choices)),
+        )
+        if first.setdefault(asked, question) is not question:
+            yield first[asked], question
+
+
+def same_answer(first: Question, second: Question) -> bool:
+    return first.multiple_answers == second.multiple_answers and correct_texts(first) == correct_texts(second)
+
+
+def correct_texts(question: Question) -> set[str]:
+    indices = question.answer if isinstance(question.answer, Sequence) else [question.answer]
+    texts = [question.choices[index] for index in indices] if question.choices else question.accepted
+    return set(map(fold_whitespace, texts))
 
 
 def list_unstated(

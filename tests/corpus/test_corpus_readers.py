@@ -88,6 +88,17 @@ def test_duplicate_question_ids_raise(tmp_path: Path) -> None:
         cleaner.questions()
 
 
+def test_repeated_questions_are_dropped_and_counted(tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("Miriam kept the lamp.")
+    question = {"document": "a.txt", "question": "Who kept it?", "choices": ["Miriam", "Tobias"], "answer": 0}
+    other = {**question, "choices": ["Miriam", "Jonas"]}  # another question
+    (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, [question, other, question, question])))
+    counts = stage.run(TextFiles(path=str(tmp_path / "notes"), questions=str(tmp_path / "q.jsonl")), tmp_path)
+    assert counts["questions"] == 2 and counts["questions_left_out"] == {"asked twice": 2}
+    assert stage.summary_lines(counts)[:2] == ["  1 document, 2 questions", "  left out 2 questions: asked twice"]
+
+
 def test_duplicate_document_ids_raise(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()

@@ -56,7 +56,11 @@ def test_each_real_file_is_read_once(tmp_path: Path) -> None:
     (notes / "gone.txt").symlink_to(notes / "nowhere.txt")
     (notes / "self.txt").symlink_to(notes / "self.txt")
     os.link(notes / "real" / "a.txt", notes / "d.txt")
-    questions = write_questions(tmp_path / "q.jsonl", "real/a.txt", "again/a.txt", "c.txt", "loop/loop/real/a.txt")
+    paths = ("real/a.txt", "again/a.txt", "c.txt", "loop/loop/real/a.txt")
+    (tmp_path / "q").mkdir()
+    files = [write_questions(tmp_path / "q" / f"{i}", path, question=f"Who rang {i}?") for i, path in enumerate(paths)]
+    questions = str(tmp_path / "q.jsonl")
+    Path(questions).write_text("".join(Path(file).read_text() for file in files))
     counts, documents, reasons = read(TextFiles(path=str(notes), questions=questions), tmp_path / "out")
     assert [document.id for document in documents] == ["d.txt", "more/b.txt"]  # d.txt is as real as real/a.txt
     assert reasons == {
@@ -97,7 +101,7 @@ def test_files_that_are_not_read_are_counted(tmp_path: Path, command: Command) -
     result = command("corpus=text_files", f"corpus.path={notes}", f"corpus.questions={questions}", "stage=corpus")
     assert result.returncode == 0, result.stderr
     assert (
-        "  4 documents from 12 files or records\n  skipped 8 of 12 files" in result.stdout
+        "  4 documents from 12 files or records, 1 question\n  skipped 8 of 12 files" in result.stdout
         and "left out 1 question about" in result.stdout
     )
     (folder,) = (tmp_path / "outputs" / "corpus").glob("text_files-*")

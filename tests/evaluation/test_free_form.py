@@ -232,7 +232,7 @@ def test_invalid_options_raise_config_error(options: dict[str, Any]) -> None:
 def test_question_file_with_accepted_answers(tmp_path: Path) -> None:
     file = tmp_path / "questions.jsonl"
     line = {"document": "a.txt", "question": "Who?", "answers": ["Miriam Vale", "Vale"]}
-    file.write_text(json.dumps(line) + "\n" + json.dumps({**line, "answers": "Tobias"}) + "\n")
+    file.write_text(json.dumps(line) + "\n" + json.dumps({**line, "question": "Who else?", "answers": "Tobias"}) + "\n")
     first, second = read_questions(file, ["a.txt"])
     assert first.accepted == ["Miriam Vale", "Vale"] and second.accepted == ["Tobias"] and not first.choices
     assert not first.multiple_answers

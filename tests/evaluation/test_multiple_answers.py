@@ -113,7 +113,11 @@ def write_question_file(folder: Path, *lines: dict[str, Any]) -> Path:
 def test_question_file_with_both_kinds(tmp_path: Path) -> None:
     many_choices = [f"choice {number}" for number in range(26)]
     file = write_question_file(
-        tmp_path, {"answer": [2, 0]}, {"answer": 1}, {"answer": [1]}, {"answer": [25], "choices": many_choices}
+        tmp_path,
+        {"answer": [2, 0]},
+        {"answer": 1, "question": "Which is it?"},
+        {"answer": [1], "question": "Which are?"},
+        {"answer": [25], "choices": many_choices},
     )
     assert [item.answer for item in read_questions(file, {"a.txt"})] == [[0, 2], 1, [1], [25]]
     assert [item.multiple_answers for item in read_questions(file, {"a.txt"})] == [True, False, True, True]

@@ -151,3 +151,14 @@ def test_unstated_answers_are_listed_unless_they_are_all(tmp_path: Path) -> None
         several = [short(number, "a.txt", "Jonas") for number in range(5)]
         list_unstated([*several, choice], documents, tmp_path, "q.jsonl")
     assert list_unstated(missing, documents, tmp_path) == {"unstated_answers": 2}, "a benchmark as released"
+
+
+def test_contradictory_questions_are_one_error_with_both_lines(tmp_path: Path) -> None:
+    swapped = {**GOOD, "choices": ["Jonas", "Ilse"], "answer": 1, "question": "Who  rang?"}  # the same answer
+    other = {**GOOD, "question": "Who sang?"}
+    file = write(tmp_path, GOOD, swapped, other, "", {**other, "answer": 1})
+    with pytest.raises(DataError) as error:
+        read_questions(file, {"a.txt"})
+    assert "1 of 4 questions are asked before with another answer" in str(error.value)
+    assert "lines 3 and 5: 'Who sang?'" in str(error.value)
+    assert len(read_questions(write(tmp_path, GOOD, swapped, other), {"a.txt"})) == 3  # dropped when the corpus is read

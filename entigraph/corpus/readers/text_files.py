@@ -14,7 +14,7 @@ from entigraph.corpus.document_conversion import UnreadableFile
 from entigraph.corpus.source_files import POINTER, check_distinct, file_id, find_files, is_pointer, is_pointer_file
 from entigraph.errors import ConfigError, DataError
 from entigraph.storage.jsonl import list_problems
-from entigraph.storage.question_files import read_questions
+from entigraph.storage.question_files import REPEATED, drop_repeated, read_questions
 from entigraph.storage.schemas import ConversionLoss, Document, Question, SkippedFile
 from entigraph.text.normalization import decode_text
 
@@ -90,7 +90,7 @@ class TextFiles:
     def read(self) -> CorpusContent:
         folder = self.folder
         files, skipped = find_files(folder, DOCUMENTS)
-        questions = self.read_questions(folder, files)
+        questions, repeated = drop_repeated(self.read_questions(folder, files))
         if self.questions:  # in the same folder, they are no document that is left out
             skipped = [file for file in skipped if folder / file.file != self.questions_file]
         documents: list[Document] = []
@@ -111,7 +111,10 @@ class TextFiles:
                 "move them out of the folder",
                 problems,
             )
-        return CorpusContent(documents, questions, skipped=skipped, not_converted=not_converted)
+        content = CorpusContent(documents, questions, skipped=skipped, not_converted=not_converted)
+        if repeated:
+            content.leave_out(REPEATED, repeated)
+        return content
 
 
 def real_id(folder: Path, name: str, files: Iterable[Path]) -> str | None:
