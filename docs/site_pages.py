@@ -1,11 +1,13 @@
 """Pages of the documentation site that are made from other files; a hook of MkDocs.
 
-The home page is README.md, the experiments are experiments/README.md, and the configuration reference lists every key
-of `conf/` with its default and its comment.
+The home page is README.md, the experiments are experiments/README.md, the configuration reference lists every key of
+`conf/` with its default and its comment, and the command-line reference is what `--help` prints.
 """
 
 import re
+from argparse import HelpFormatter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ def on_files(files: Any, *, config: Any) -> Any:
         "index.md": site_links((ROOT / "README.md").read_text(encoding="utf-8"), "docs/"),
         "experiments.md": site_links((ROOT / "experiments" / "README.md").read_text(encoding="utf-8"), "../docs/"),
         "configuration.md": render_configuration(),
+        "cli.md": render_commands(),
         "api.md": API,
     }
     for name, content in pages.items():
@@ -43,6 +46,23 @@ def site_links(markdown: str, docs: str) -> str:
     markdown = re.sub(r"\]\((?:\.\./)?experiments/README\.md", "](experiments.md", markdown)
     markdown = re.sub(r"\]\((?:\.\./)?README\.md", "](index.md", markdown)
     return re.sub(r"\[([^\]]+)\]\((?:\.\./)*(?:CITATION\.cff|LICENSE)\)", r"`\1`", markdown)
+
+
+def render_commands() -> str:
+    """Returns the reference of the command line, in Markdown."""
+    from omegaconf import OmegaConf
+
+    from entigraph.chat.chat_command import ask_parser, chat_parser
+    from entigraph.publish.export_command import export_parser
+    from entigraph.publish.publish_command import publish_parser
+    from entigraph.ui.ui_command import ui_parser
+
+    help_texts = OmegaConf.load(CONF / "config.yaml").hydra.help
+    lines = ["# Command line", "", "What `entigraph --help` prints:", "", "```text", help_texts.header.rstrip(), "```"]
+    for parser in (ask_parser(), chat_parser(), ui_parser(), publish_parser(), export_parser()):
+        parser.formatter_class = partial(HelpFormatter, width=110)
+        lines += ["", f"## {parser.prog}", "", "```text", parser.format_help().rstrip(), "```"]
+    return "\n".join(lines) + "\n"
 
 
 def render_configuration() -> str:

@@ -31,8 +31,8 @@ def publish_main(arguments: Sequence[str]) -> None:
 def publish_parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="entigraph publish",
-        description="Publishes synthetic texts, a trained model or the results of a study on the Hugging Face Hub. "
-        "Without --upload it only lists what would leave this machine.",
+        description="Publishes synthetic texts, a trained model, its adapter or the results of a study on the Hugging "
+        "Face Hub. Without --upload it only lists what would leave this machine.",
     )
     parser.add_argument("kind", choices=[kind.value for kind in Kind], help="what is published")
     parser.add_argument("name", help="a synthesis, a run (or model folder), or a study, with or without its digest")

@@ -1,31 +1,36 @@
 """What `entigraph publish` uploads: exactly these files. Nothing that is not listed here leaves the machine.
 
-Source documents leave it only on request (`with_texts`). Files that quote them are left out otherwise: reports, failed
-answers, the questions of a study, and texts of the augmenter `raw`, which are the documents.
+Source documents leave it only on request (`with_texts`). Files that quote them are skipped otherwise: reports, failed
+answers, the questions of a study, and texts that consist of sentences of the documents.
 """
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from entigraph.chat.model_selection import select_model
 from entigraph.config.suggestions import did_you_mean
 from entigraph.errors import ArtifactError, ConfigError
 from entigraph.publish.results_card import render_results_card
-from entigraph.storage.artifact import BUILDING, artifact_folder, read_json, read_manifest
+from entigraph.storage.artifact import BUILDING, artifact_folder, is_complete, read_json, read_manifest
 from entigraph.storage.private_marks import private_study
 
 FIGURES = ("curve", "forecast", "losses", "recall")
 CARD = "README.md"
+QUOTING_KINDS = {"raw", "summary_extractive"}  # texts that are the documents, or verbatim parts of them
+FICTIONAL_READERS = "entigraph.corpus.readers.fictional_corpora."
 TEXT_SUFFIXES = (".md", ".json", ".jsonl", ".jinja")
 
 
 class Kind(StrEnum):
-    """What is published: synthetic texts, a trained model, or the results of a study."""
+    """What is published: synthetic texts, a trained model, its adapter without the base model, or a study's results."""
 
     corpus = "corpus"
     model = "model"
+    adapter = "adapter"
     results = "results"
 
 
@@ -55,15 +60,20 @@ class Publication:
 
     @property
     def repo_type(self) -> str:
-        return "model" if self.kind is Kind.model else "dataset"
+        return "model" if self.kind in (Kind.model, Kind.adapter) else "dataset"
 
 
 def collect_files(kind: Kind, name: str, root: Path, with_texts: bool) -> Publication:
     """Returns what is published. Raises ConfigError for an unknown name or a private study, ArtifactError for an
     unfinished artifact.
     """
-    collect = {Kind.corpus: collect_corpus, Kind.model: collect_model, Kind.results: collect_results}[kind]
-    publication = collect(name, root, with_texts)
+    collect = {
+        Kind.corpus: collect_corpus,
+        Kind.model: collect_model,
+        Kind.adapter: collect_adapter,
+        Kind.results: collect_results,
+    }
+    publication = collect[kind](name, root, with_texts)
     check_not_private(publication)
     paths = list(find_local_paths(publication.files, root))
     warnings = [f"{file} contains the path {path}" for file, path in paths]
@@ -74,8 +84,10 @@ def collect_corpus(name: str, root: Path, with_texts: bool) -> Publication:
     folder = find_folder(name, root / "synthesis")
     manifest = read_manifest(folder)
     corpus = root / "corpus" / str(manifest["inputs"].get("corpus", {}).get("folder"))
-    if "raw" in manifest["counts"].get("kinds", {}) and not with_texts:
-        raise ConfigError(f"{folder.name} contains the documents themselves; add --with-texts to publish them")
+    if not with_texts and (quoting := find_quoting_texts(manifest, corpus)):
+        raise ConfigError(
+            f"{folder.name} contains sentences of the source documents ({quoting}); add --with-texts to publish them"
+        )
     files = [PublishedFile(file.name, file) for file in sorted(folder.glob("texts-*.parquet"))]
     files += existing_files(folder, CARD, "graphs.jsonl", "near_duplicates.jsonl")
     left_out = [file for file in ("report.html", "failures.jsonl") if (folder / file).exists()]
@@ -86,14 +98,60 @@ def collect_corpus(name: str, root: Path, with_texts: bool) -> Publication:
     return Publication(Kind.corpus, folder.name, files, [folder], left_out)
 
 
+def find_quoting_texts(manifest: Mapping[str, Any], corpus: Path) -> str:
+    """Returns which of the texts quote their documents; empty if none does. The offline writer rearranges sentences of
+    the documents, which are private unless they are fictional.
+    """
+    if kinds := QUOTING_KINDS & manifest["counts"].get("kinds", {}).keys():
+        return ", ".join(sorted(kinds))
+    offline = manifest["cache_key"].get("llm", {}).get("name") == "offline"
+    reader = read_manifest(corpus)["cache_key"].get("_target_", "") if is_complete(corpus) else ""
+    return "llm=offline" if offline and not reader.startswith(FICTIONAL_READERS) else ""
+
+
 def collect_model(name: str, root: Path, with_texts: bool) -> Publication:
     model = select_model(name, root)
     folder = Path(model.path)
     if not folder.is_dir():
         raise ConfigError(f"{name} is a Hub model already; expected a run or a local model folder")
-    files = [PublishedFile(str(file.relative_to(folder)), file) for file in sorted(folder.rglob("*")) if file.is_file()]
+    skipped = [str(file.relative_to(folder)) for file in folder.rglob("*") if not is_part_of(file, folder)]
+    left_out = [f"{file} (hidden, or a link to a file elsewhere)" for file in sorted(skipped)]
     artifacts = [part for part in (model.training, model.synthesis) if part]
-    return Publication(Kind.model, model.name, files, artifacts)
+    return Publication(Kind.model, model.name, list_folder(folder, root), artifacts, left_out)
+
+
+def collect_adapter(name: str, root: Path, with_texts: bool) -> Publication:
+    model = select_model(name, root)
+    folder = (model.training or Path(model.path)) / "adapter"
+    if not (folder / "adapter_config.json").exists():
+        raise ConfigError(f"{name} has no adapter; expected a run with model/adapter=lora or qlora")
+    files = [*list_folder(folder, root)]
+    if not any(file.name == CARD for file in files):
+        files += [file for file in list_folder(Path(model.path), root) if file.name == CARD]
+    artifacts = [part for part in (model.training, model.synthesis) if part]
+    return Publication(Kind.adapter, model.name, files, artifacts)
+
+
+def list_folder(folder: Path, root: Path) -> list[PublishedFile]:
+    """Returns the files of a model folder. In its card, folders of the root are replaced by their names."""
+    artifact = re.compile(rf"{re.escape(str(root))}/\w+/([^/\s|]+)(/model)?")
+    files = []
+    for file in sorted(folder.rglob("*")):
+        if file.is_file() and is_part_of(file, folder):
+            name = str(file.relative_to(folder))
+            content = artifact.sub(r"\1", file.read_text("utf-8")) if name == CARD else None
+            files.append(PublishedFile(name, content=content.encode()) if content else PublishedFile(name, file))
+    return files
+
+
+def is_part_of(file: Path, folder: Path) -> bool:
+    """Returns false for hidden files, files of hidden folders, and links that leave the folder, except for those of the
+    Hub cache, in which each file of a snapshot is a link to a blob.
+    """
+    target = file.resolve()
+    in_hub_cache = folder.parent.name == "snapshots" and target.parent == (folder.parents[1] / "blobs").resolve()
+    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    return not hidden and (in_hub_cache or target.is_relative_to(folder.resolve()))
 
 
 def collect_results(name: str, root: Path, with_texts: bool) -> Publication:

@@ -55,10 +55,9 @@ def render_card(
         "## How to load it",
         "In Python, where `FOLDER` is the folder of this file:\n\n```python\nfrom datasets import load_dataset\n\n"
         'texts = load_dataset("FOLDER", split="train")\n```',
-        f"The texts are `{TEXTS}`. The folder also contains these files, which are not part of the dataset: "
-        "`graphs.jsonl`, the summary and entities of each document; `failures.jsonl`, the requests without a text; "
-        "`near_duplicates.jsonl`, if they were searched for; `report.html`, if a writer was used; "
-        "`manifest.json`, the configuration.",
+        f"The texts are `{TEXTS}`. Other files, where present, are not part of the dataset: "
+        "`graphs.jsonl`, the summary and entities of each document; `near_duplicates.jsonl`; `failures.jsonl`, the "
+        "requests without a text; `report.html`; `manifest.json`, the configuration.",
         "## How it was made",
         escaped_table(("setting", "value"), list_settings(augmenter, options, writer, rules)),
         "## Content",

@@ -181,7 +181,7 @@ def render_card(job: TrainingJob, counts: Mapping[str, Any]) -> str:
         + "\n".join(front_matter)
         + f"\n---\n\n# {artifact_folder(job.out).name}\n\n"
         + "A causal language model after synthetic continued pretraining: next-token training on texts that another "
-        + "model wrote about a small corpus (arXiv 2409.07431). `manifest.json` in the parent folder records all "
+        + "model wrote about a small corpus (arXiv 2409.07431). The run's `manifest.json` records all "
         + "settings and the digests of all inputs.\n\n"
         + f"| | |\n|---|---|\n{table}\n\n"
         + "The texts are synthetic and may contradict their sources. The license of the base model and the "

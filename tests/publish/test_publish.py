@@ -11,7 +11,7 @@ import pytest
 from entigraph.errors import ArtifactError, ConfigError
 from entigraph.publish.published_files import Kind, collect_files
 from entigraph.publish.results_card import render_results_card
-from entigraph.storage.artifact import build_folder, write_json
+from entigraph.storage.artifact import build_folder, read_json, write_json
 from entigraph.storage.private_marks import mark_private
 from tests.chat.finished_runs import DOCUMENTS, RUN, write_run
 from tests.conftest import Command
@@ -126,11 +126,66 @@ def test_private_study_is_not_published(tiny_model: Path, tmp_path: Path) -> Non
             collect_files(kind, name, root_option, False)
 
 
-def test_local_paths_in_published_files_are_warned_about(tiny_model: Path, tmp_path: Path) -> None:
+def test_local_paths_are_replaced_in_the_card_and_warned_about_elsewhere(tiny_model: Path, tmp_path: Path) -> None:
+    model = write_run(tmp_path, tiny_model) / "model"
+    (model / "README.md").write_text(f"| base model | {tmp_path}/training/base-00000001/model |")
+    (model / "notes.md").write_text(f"see {tmp_path}/notes")
+    publication = collect_files(Kind.model, RUN, tmp_path, False)
+    (card,) = [file for file in publication.files if file.name == "README.md"]
+    assert card.content == b"| base model | base-00000001 |"
+    assert publication.warnings == [f"notes.md contains the path {tmp_path}"]
+
+
+def test_hidden_files_and_links_elsewhere_are_not_published(tiny_model: Path, tmp_path: Path) -> None:
+    model = write_run(tmp_path, tiny_model) / "model"
+    (model / ".git").mkdir()
+    (model / ".git" / "config").write_text("url = https://user:token@host")
+    (model / ".env").write_text("KEY=1")
+    (model / "link.txt").symlink_to("/etc/hostname")
+    publication = collect_files(Kind.model, RUN, tmp_path, False)
+    assert not {".git/config", ".env", "link.txt"} & {file.name for file in publication.files}
+    assert "link.txt (hidden, or a link to a file elsewhere)" in publication.left_out
+
+
+def test_files_of_the_hub_cache_are_published(tmp_path: Path) -> None:
+    snapshot, blobs = tmp_path / "models--me--x" / "snapshots" / "abc", tmp_path / "models--me--x" / "blobs"
+    for folder in (snapshot, blobs):
+        folder.mkdir(parents=True)
+    (blobs / "1").write_text("{}")
+    (snapshot / "config.json").symlink_to("../../blobs/1")
+    assert names(tmp_path, Kind.model, str(snapshot)) == {"config.json"}
+
+
+def test_adapter_is_published_without_the_base_model(tiny_model: Path, tmp_path: Path) -> None:
+    training = write_run(tmp_path, tiny_model)
+    with pytest.raises(ConfigError, match="has no adapter; expected a run with model/adapter=lora"):
+        collect_files(Kind.adapter, RUN, tmp_path, False)
+    (training / "adapter").mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (training / "adapter" / name).write_text("{}")
+    (training / "model" / "README.md").write_text("card")
+    publication = collect_files(Kind.adapter, RUN, tmp_path, False)
+    assert {file.name for file in publication.files} == {
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
+    assert publication.repo_type == "model"
+
+
+def test_texts_that_quote_documents_need_with_texts(tiny_model: Path, tmp_path: Path) -> None:
     write_run(tmp_path, tiny_model)
-    (tmp_path / "training" / RUN / "model" / "README.md").write_text(f"base model | {tmp_path}/model")
-    (warning,) = collect_files(Kind.model, RUN, tmp_path, False).warnings
-    assert warning == f"README.md contains the path {tmp_path}"
+    file = tmp_path / "synthesis" / SYNTHESIS / "manifest.json"
+    manifest = read_json(file)
+    for changes in (
+        {"counts": manifest["counts"] | {"kinds": {"raw": 1}}},
+        {"counts": manifest["counts"] | {"kinds": {"summary_extractive": 1, "pair": 3}}},
+        {"cache_key": {"llm": {"name": "offline"}}},
+    ):
+        write_json(file, manifest | changes)
+        with pytest.raises(ConfigError, match="contains sentences of the source documents"):
+            collect_files(Kind.corpus, SYNTHESIS, tmp_path, False)
+        assert "documents.jsonl" in names(tmp_path, Kind.corpus, SYNTHESIS, with_texts=True)
 
 
 def test_wrong_names_are_errors(model_outputs: Path) -> None:
