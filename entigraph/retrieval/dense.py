@@ -12,7 +12,7 @@ import numpy as np
 from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError
 from entigraph.llm.cost import Price
-from entigraph.llm.openai.openai_options import check_address
+from entigraph.llm.openai.openai_options import check_address, check_key_variable
 from entigraph.retrieval.base import Ranked, RetrievalContext, RetrievalCost, top_indices
 from entigraph.retrieval.embedding_cache import Vector, hash_request
 from entigraph.retrieval.rerank import RerankingRetriever
@@ -47,6 +47,7 @@ class Dense(RerankingRetriever):
                 "retriever.model: not set; set it to the folder of a sentence-transformers model, or set "
                 "retriever.base_url=URL and the name of a model at that endpoint"
             )
+        check_key_variable("retriever.api_key_env", self.api_key_env)
         if self.base_url:
             check_address("retriever.base_url", self.base_url, "retriever.api_key_env")
             check_price("price", "million tokens", self.base_url, self.price)

@@ -9,7 +9,7 @@ from itertools import islice
 from entigraph.config.fields import check_positive, runtime_field
 from entigraph.errors import ConfigError
 from entigraph.llm.cost import Price, SpendingLimit
-from entigraph.llm.openai.openai_options import check_address
+from entigraph.llm.openai.openai_options import check_address, check_key_variable
 from entigraph.retrieval.base import Ranked, RetrievalContext, RetrievalCost, Retriever, iterate_completed, top_indices
 from entigraph.retrieval.embedding_cache import Vector, hash_request
 from entigraph.retrieval.retrieval_endpoints import (
@@ -49,6 +49,7 @@ class RerankingRetriever(Retriever):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self, "retriever", "batch_size", "concurrency", "timeout_s", "attempts")
+        check_key_variable("retriever.reranker_key_env", self.reranker_key_env)
         if self.reranker_url and not self.reranker:
             raise ConfigError("retriever.reranker: not set; name the model at retriever.reranker_url")
         if self.reranker_url:

@@ -11,6 +11,7 @@ from functools import cached_property
 from math import inf
 from threading import Lock
 from typing import Any
+from weakref import finalize
 
 from entigraph.errors import ConfigError, LLMError
 from entigraph.llm.cost import FREE, Price, SpendingLimit, is_private_address
@@ -41,9 +42,11 @@ class EndpointAddress:
 
     @cached_property
     def client(self) -> Any:
-        from openai import OpenAI
+        from openai import DefaultHttpxClient, OpenAI
 
-        return OpenAI(api_key=self.key, base_url=self.url, timeout=self.timeout_s, max_retries=self.attempts - 1)
+        http_client = DefaultHttpxClient(timeout=self.timeout_s, follow_redirects=False)
+        finalize(self, http_client.close)
+        return OpenAI(api_key=self.key, base_url=self.url, max_retries=self.attempts - 1, http_client=http_client)
 
     @contextmanager
     def translate_errors(self) -> Iterator[None]:

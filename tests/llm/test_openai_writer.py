@@ -287,7 +287,17 @@ def test_processes_of_a_command_share_the_spending_limit(tmp_path: Path, monkeyp
         ({"timeout_s": float("nan")}, "llm.timeout_s must be positive, got nan"),
         ({"timeout_s": float("inf")}, "llm.timeout_s must be finite, got inf"),
         ({"model": ""}, "llm.model: not set"),
+        (
+            {"base_url": "http://me:sk-abc123@localhost:80x/v1"},
+            "llm.base_url must be an address .*, got 'localhost:80x/v1'",
+        ),
+        ({"base_url": "http://localhost/v1 "}, "llm.base_url must be an address .*, got 'http://localhost/v1 '"),
+        (
+            {"base_url": "http://localhost/v1/responses"},
+            "llm.base_url must be without /responses, .* set http://localhost/v1",
+        ),
         ({"api_key_env": "sk-abc123"}, "must be the name of an environment variable"),
+        ({"api_key_env": "hf_abc123"}, "must be the name of an environment variable"),
         ({"prices": {"m": {"prompt": 1.0, "completion": -3.0}}}, "must be dollars of at least 0"),
         ({"prices": {"m": {"prompt": float("nan"), "completion": 3.0}}}, "must be dollars of at least 0"),
         ({"prices": {"m": 3.0}}, "must be dollars of at least 0"),

@@ -289,11 +289,13 @@ def test_paid_endpoint_needs_price_and_key(monkeypatch: pytest.MonkeyPatch) -> N
         ({"depth": 0}, "retriever.depth"),
         ({"reranker_url": "http://localhost:1/v1"}, "retriever.reranker: not set"),
         ({"reranker": "m", "reranker_url": "http://me:key@localhost/v1"}, "retriever.reranker_url must be without"),
+        ({"reranker_key_env": "hf_abc123"}, "retriever.reranker_key_env must be the name of an environment variable"),
     ],
 )
 def test_invalid_retriever_options_raise_config_error(options: dict[str, object], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=message) as raised:
         BM25(**options)  # type: ignore[arg-type]
+    assert "abc123" not in str(raised.value)
     with pytest.raises(ConfigError, match="retriever.model: not set"):
         Dense()
     with pytest.raises(ConfigError, match="retriever.base_url must be without .* query"):

@@ -32,13 +32,20 @@ class BatchClient:
     """
 
     def __init__(self, options: OpenAIOptions) -> None:
-        from openai import OpenAI
+        from openai import DefaultHttpxClient, OpenAI
 
         self.options = options
         (self.address,) = options.addresses
-        self.client = OpenAI(
-            api_key=options.key, base_url=self.address, timeout=options.timeout_s, max_retries=SDK_RETRIES
+        timeout = options.timeout_s
+        self.downloads = OpenAI(api_key=options.key, base_url=self.address, timeout=timeout, max_retries=SDK_RETRIES)
+        # What contains documents is not sent to another server.
+        self.client = self.downloads.with_options(
+            http_client=DefaultHttpxClient(timeout=timeout, follow_redirects=False)
         )
+
+    def close(self) -> None:
+        self.client.close()
+        self.downloads.close()
 
     @property
     def path(self) -> Literal["/v1/chat/completions", "/v1/completions"]:
@@ -80,7 +87,7 @@ class BatchClient:
     def read_results(self, batch: Any) -> Iterator[tuple[bytes, Completion | ReplyError]]:
         """Yields each request's key with its answer or error. Lines that cannot be read are skipped."""
         for file in filter(None, (batch.output_file_id, batch.error_file_id)):
-            with self.translate_errors(), self.client.files.with_streaming_response.content(file) as content:
+            with self.translate_errors(), self.downloads.files.with_streaming_response.content(file) as content:
                 yield from self.parse_results(content.iter_bytes())
 
     def parse_results(self, chunks: Iterable[bytes]) -> Iterator[tuple[bytes, Completion | ReplyError]]:

@@ -145,6 +145,7 @@ class BatchTransport:
 
     def close(self) -> None:
         self.drain()
+        self.client.close()
 
     def poll(self) -> bool:
         """Submits complete files and checks all pending batches. Returns whether any of them ended."""

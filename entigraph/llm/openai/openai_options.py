@@ -1,6 +1,7 @@
 """Options shared by the writers that use an OpenAI-compatible endpoint."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,8 +19,16 @@ from entigraph.llm.response_cache import ResponseCache
 from entigraph.llm.wire_format import PATHS, Api, build_body
 
 DEFAULT_ADDRESS = "https://api.openai.com/v1"
+OTHER_PATHS = ("/responses", "/messages", "/models", "/embeddings")
 MAX_MESSAGE_CHARACTERS = 300
-CHARACTER_NAMES = {" ": "a space", "\n": "a line feed", "\r": "a carriage return", "\u2026": "an ellipsis (…)"}
+KEY_VARIABLE = re.compile(r"[A-Z][A-Z0-9]*_[A-Z0-9_]*")
+CHARACTER_NAMES = {
+    " ": "a space",
+    "\n": "a line feed",
+    "\r": "a carriage return",
+    "\u2026": "an ellipsis (…)",
+    **dict.fromkeys("\"'", "a quotation mark"),
+}
 # Body parameters that requests or other options set.
 RESERVED = (
     *("model", "messages", "prompt", "temperature", "seed", "stop", "n", "response_format", "stream"),
@@ -82,14 +91,13 @@ class OpenAIOptions:
             raise ConfigError(f"llm.base_url must be an address or a list of addresses, got {self.base_url!r}")
         for address in self.addresses:
             parts = check_address("llm.base_url", address, "llm.api_key_env")
-            for path in PATHS.values():
+            for path in (*PATHS.values(), *OTHER_PATHS):
                 if parts.path.rstrip("/").endswith(path):
                     base = address.rstrip("/").removesuffix(path)
                     raise ConfigError(f"llm.base_url must be without {path}, got {address!r}; set {base}")
         if not self.model:
             raise ConfigError("llm.model: not set; set it to the endpoint's name of the model")
-        if not self.api_key_env.isidentifier():  # the message omits the value, which may be the key itself
-            raise ConfigError("llm.api_key_env must be the name of an environment variable, not the key")
+        check_key_variable("llm.api_key_env", self.api_key_env)
         if reserved := sorted(set(self.extra_body) & set(RESERVED)):
             raise ConfigError(
                 f"llm.extra_body must not have keys that requests or other options set, got {', '.join(reserved)}"
@@ -151,12 +159,21 @@ class OpenAIOptions:
         return replace(error, message=self.error_message(error.message))
 
 
+def check_key_variable(option: str, name: str) -> None:
+    """Raises ConfigError if an option may have the key itself: messages and stored configurations have its value."""
+    if not KEY_VARIABLE.fullmatch(name) and name not in os.environ:
+        raise ConfigError(
+            f"{option} must be the name of an environment variable, such as MY_API_KEY, not the key itself (the value "
+            "is not shown)"
+        )
+
+
 def read_key(option: str, variable: str, keyless: bool) -> str:
     """Returns the API key in an environment variable. Raises LLMError if there is none and the endpoint needs one."""
     key = os.environ.get(variable) or ("none-needed" if keyless else "")
     if not key:
         raise LLMError(f"{option}: {variable} is not set in the environment; export the API key")
-    if odd := next((character for character in key if not "!" <= character <= "~"), None):
+    if odd := next((character for character in key if not "!" <= character <= "~" or character in "\"'"), None):
         raise LLMError(
             f"{option}: the value of {variable} contains {CHARACTER_NAMES.get(odd, repr(odd))} "
             f"(character {key.index(odd) + 1} of {len(key)}), which no key has; export the key again"
@@ -175,7 +192,8 @@ def check_address(option: str, address: Any, key_option: str) -> SplitResult:
     """
     parts = split_address(address)
     if parts is None:
-        raise ConfigError(f"{option} must be an address such as http://localhost:8000/v1, got {address!r}")
+        shown = address.rpartition("@")[2] if isinstance(address, str) else address  # without a password
+        raise ConfigError(f"{option} must be an address such as http://localhost:8000/v1, got {shown!r}")
     if parts.username or parts.password or parts.query or parts.fragment:  # the message omits them
         raise ConfigError(
             f"{option} must be without a user name, password, query and fragment; set the key in {key_option} instead"
@@ -184,10 +202,11 @@ def check_address(option: str, address: Any, key_option: str) -> SplitResult:
 
 
 def split_address(address: Any) -> SplitResult | None:
-    """Returns the parts of a URL of HTTP with a host; None for another value."""
+    """Returns the parts of an HTTP URL with a host; None for another value."""
     try:
         parts = urlsplit(address)
         valid = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port)
+        valid = valid and not re.search(r"\s", address)
     except (ValueError, AttributeError):  # a port that is not a number, a value that is not a text
         return None
     return parts if valid else None

@@ -104,16 +104,18 @@ def create_client(options: OpenAIOptions, address: str) -> Any:
         base_url=address,
         timeout=options.timeout_s,
         max_retries=0,  # the rate limiter must see every rejection
-        http_client=DefaultAioHttpClient(timeout=options.timeout_s),
+        # A redirect would send documents to a server that the user has not configured.
+        http_client=DefaultAioHttpClient(timeout=options.timeout_s, follow_redirects=False),
     )
 
 
 def read_status_error(error: Any) -> ReplyError:
     """Returns the error of a reply whose HTTP status is not 200."""
     response = error.response
+    if response.is_redirect:
+        location = response.headers.get("location", "an unknown address")
+        return ReplyError(error.status_code, f"redirects to {location} are not followed")
     reply = read_error(error.status_code, response.content)
-    if response.history:
-        reply = replace(reply, message=f"{reply.message} (after a redirect to {response.url})")
     return replace(reply, retry_after_s=retry_after(response.headers))
 
 
