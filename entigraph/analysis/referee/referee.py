@@ -20,6 +20,7 @@ from entigraph.analysis.referee.method_costs import (
     run_cost,
     uncounted_methods,
 )
+from entigraph.analysis.referee.referee_table import tabulate_points
 from entigraph.analysis.study_runs import (
     StudyRun,
     accuracy_label,
@@ -38,7 +39,6 @@ from entigraph.errors import DataError
 from entigraph.reporting.disclaimers import is_pipeline_check
 from entigraph.reporting.html import embed_svg, write_static_page
 from entigraph.storage.artifact import read_manifest, write_json
-from entigraph.storage.data_losses import render_data_losses
 
 if TYPE_CHECKING:
     from entigraph.analysis.method_comparisons import CostLevel
@@ -47,6 +47,7 @@ COST_UNITS = {"tokens": "synthetic tokens", "trained_tokens": "trained tokens", 
 VERDICTS = {True: "better than", False: "not significantly different from"}
 BAND = ("tokens", "low", "high")  # keys of a forecast and its interval bounds
 SIDES = ("one", "other")
+BUDGET_TOLERANCE = 0.01  # relative difference of a run's synthetic tokens from its budget above which a note states it
 OTHER_PRICE = 1.05  # ratio of what a writer charged to the table's price above which a note states it
 
 
@@ -107,7 +108,7 @@ class Referee:
             "referee/referee.html.j2",
             title=context.study_name,
             result=result,
-            render_data_losses=render_data_losses,
+            points=tabulate_points(result),
             figure=embed_svg(out / "referee.svg"),
         )
         columns = ("one", "other", "equal", "at", "difference", "p", "adjusted_p", "significant")
@@ -283,6 +284,7 @@ def build_notes(
             f"The training FLOPs of {name} include the students of earlier rounds and measuring their losses "
             f"({share:.1%} of the FLOPs)."
         )
+    notes += unmet_budgets(runs)
     for equal, levels in families.items():
         compared = {name for level in levels for name in level.methods}
         expected = [name for name in names if equal != "dollars" or name not in uncounted]
@@ -297,6 +299,20 @@ def build_notes(
     if len({run.seed for run in runs}) == 1:
         notes.append("One seed: the differences between training runs are unknown, and intervals are too narrow.")
     return notes + [f"excluded: {reason}" for reason in excluded]
+
+
+def unmet_budgets(runs: Sequence[StudyRun]) -> list[str]:
+    """Returns a note for each method whose synthetic tokens differ from a budget by more than BUDGET_TOLERANCE."""
+    notes = []
+    for name, series in by_augmenter(runs).items():
+        run = max(series, key=lambda run: abs(run.synthetic_tokens - run.budget) / run.budget)
+        difference = run.synthetic_tokens / run.budget - 1
+        if abs(difference) > BUDGET_TOLERANCE:
+            notes.append(
+                f"{name} has up to {abs(difference):.1%} {'fewer' if difference < 0 else 'more'} synthetic tokens than "
+                f"its budget (at {run.budget:,}), because texts are never cut."
+            )
+    return notes
 
 
 def summary_lines(title: str, result: Mapping[str, Any]) -> list[str]:
