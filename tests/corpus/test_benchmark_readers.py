@@ -133,7 +133,23 @@ def test_leval_counts_what_it_leaves_out(tmp_path: Path) -> None:
     reader = LEval(path=str(tmp_path))
     assert reader.read().counts == {"questions_left_out": {"the answer is none of the options": 1}}
     assert read_leval(tmp_path, "summaries", {"Summarize.": "A lamp."}, evaluation="rouge") == []
-    assert LEval(path=str(tmp_path)).read().counts["questions_left_out"]["questions of open-ended tasks"] == 1
+    assert LEval(path=str(tmp_path)).read().counts["questions_left_out"]["evaluated by rouge"] == 1
+
+
+@pytest.mark.parametrize("evaluation", ["f1", "LLM"])
+def test_leval_open_ended_questions_are_free_form(evaluation: str, tmp_path: Path) -> None:
+    (question,) = read_leval(tmp_path, "nq", {"Who owns the cat?": "Mira Vale"}, evaluation=evaluation)
+    assert question.accepted == ["Mira Vale"] and not question.choices
+
+
+def test_leval_options_and_answers_in_other_forms(tmp_path: Path) -> None:
+    stem = "Who?\nA. Vale\nB. Tobias\nC. Ilse"
+    answers = {stem: "A, C", f"{stem} ": "B. Tobias", "A. Smith said what?\nA. ink\nB. oil": "B"}
+    questions = read_leval(tmp_path, "tpo", answers)
+    assert [question.answer for question in questions] == [[0, 2], [1], [1]]
+    assert questions[2].text == "A. Smith said what?" and questions[2].choices == ["ink", "oil"]
+    for number, text in enumerate(("Who?\nA. Vale\nB. Vale", "Who?\nA. \nB. Vale", "Who?\na. Vale\nb. Ilse")):
+        assert read_leval(tmp_path, f"bad{number}", {text: "a" if number == 2 else "A"}) == [], text
 
 
 @pytest.mark.parametrize(

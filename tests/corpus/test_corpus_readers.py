@@ -214,22 +214,31 @@ def test_quality_reports_all_bad_lines(quality_file: Path) -> None:
         [],
         {**first, "questions": [{**first["questions"][0], "question": "Another question?"}]},
         {**first, "questions": [{**first["questions"][0], "question": " "}]},
+        {**first, "questions": [{**first["questions"][0], "options": ["A storm."], "gold_label": 1}]},
     ]
     quality_file.write_text("\n".join([*map(json.dumps, lines), "torn", "[" * 100_000]))
     with pytest.raises(DataError) as error:
         Quality(path=str(quality_file)).read()
     for message in (
-        "8 bad of 9 lines",
+        "9 bad of 10 lines",
         "dev:2: article contains HTML ('<p>'); use the file with htmlstripped in its name",
         "dev:3: another text of article 1",
         "dev:4, question 1: gold_label must be between 1 and 4, got 5",
         "dev:5: lacks article_id",
         "dev:6: another question with the id ",
         "dev:7, question 1: question must not be empty, got ' '",
-        "dev:8: not JSON",
-        "dev:9: not JSON (nested too deeply)",
+        "dev:8, question 1: options must be at least two non-empty strings, got ['A storm.']",
+        "dev:9: not JSON",
+        "dev:10: not JSON (nested too deeply)",
     ):
         assert message in str(error.value)
+
+
+def test_quality_counts_options_that_become_equal(quality_file: Path) -> None:
+    line = json.loads(quality_file.read_text().split("\n")[0])
+    line["questions"][0]["options"] = ["Caf\u00e9", "Cafe\u0301", "oil", "ink"]
+    quality_file.write_text(json.dumps(line))
+    assert Quality(path=str(quality_file)).read().counts["questions_with_equal_options"] == 1
 
 
 def test_quality_articles_with_one_text_are_merged(quality_file: Path, tmp_path: Path) -> None:

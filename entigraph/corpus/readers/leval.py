@@ -1,7 +1,9 @@
-"""Reads the closed-ended tasks of L-Eval (An et al. 2023), such as the Coursera exams of the paper's App. A.3.
+"""Reads the tasks of L-Eval (An et al. 2023), such as the Coursera exams of the paper's App. A.3.
 
 One JSON line per document: `input`, `instructions` (the questions, with their options inside the text), `outputs` (the
-answers) and `evaluation` ("exam" for closed-ended tasks). What a question is follows from its text and answer:
+answers) and `evaluation`. Questions of open-ended tasks ("f1", "LLM") are free-form, with the output as the accepted
+answer; summaries ("rouge") are left out. What a question of a closed-ended task ("exam") is follows from its text and
+answer:
 
 - options A, B, ... at the beginnings of lines, and letters as the answer ("BD", "(B) the text"): multiple choice. If an
   answer of a file has several letters, several options of each of its questions may be correct.
@@ -19,18 +21,18 @@ from entigraph.corpus.base import CorpusContent
 from entigraph.corpus.readers.benchmark_records import BenchmarkReader, load_json_lines
 from entigraph.errors import DataError
 from entigraph.storage.schemas import Choice, Document, Question
-from entigraph.text.normalization import normalize_text
+from entigraph.text.normalization import fold_whitespace, normalize_text
 
 LISTS = ("instructions", "outputs")
-CLOSED_ENDED = "exam"
+CLOSED_ENDED, OPEN_ENDED = "exam", ("f1", "llm")
 OPTION = re.compile(r"(?m)^[ \t]*\(?([A-Z])[.)]\s")
 NUMBER = re.compile(r"^\s*(?:Question\s+)?\d+\s*[.:)]\s+")
-LETTERS = re.compile(r"\s*(?:([A-Z]+)\.?\s*$|\(([A-Z])\))")
+LETTERS = re.compile(r"\s*(?:([A-Z]+|[A-Z](?:, ?[A-Z])+)\.?\s*$|\(([A-Z])\)|([A-Z])[.)]\s)")
 JUDGMENT = re.compile(r"\s*(true|false)\b(?:\s*\[fact:\s*(true|false)\s*\])?\s*$", re.IGNORECASE)
 TITLE_CHARACTERS = 80
 EXPECTED = '{"input": "...", "instructions": ["..."], "outputs": ["..."], "evaluation": "exam"}'
 NO_OPTION = "the answer is none of the options"
-OPEN_ENDED = "questions of open-ended tasks"
+EMPTY_ANSWER, UNCLEAR_OPTIONS = "the answer is empty", "an option is empty or equal to a correct one"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +40,7 @@ class LEval(BenchmarkReader):
     """`path` is a task's file, or a folder of them. `documents` takes the first ones of each file."""
 
     name: str = "leval"
-    source: ClassVar[str] = "a .jsonl file of a closed-ended task of L-Eval, or a folder"
+    source: ClassVar[str] = "a .jsonl file of a task of L-Eval, or a folder"
 
     def files(self) -> list[Path]:
         (path,) = self.sources()
@@ -53,11 +55,18 @@ class LEval(BenchmarkReader):
                 text = normalize_text(line["input"])
                 document = Document(id=f"leval-{task}-{number}", title=first_line(text), text=text)
                 documents.append(document)
-                if line.get("evaluation", CLOSED_ENDED) != CLOSED_ENDED:
-                    content.leave_out(OPEN_ENDED, len(line["instructions"]))
+                evaluation = str(line.get("evaluation", CLOSED_ENDED)).lower()
+                if evaluation not in (CLOSED_ENDED, *OPEN_ENDED):
+                    content.leave_out(f"evaluated by {evaluation}", len(line["instructions"]))
                     continue
                 for index, (raw, output) in enumerate(zip(line["instructions"], line["outputs"], strict=True), 1):
-                    question = build_question(f"{document.id}-{index}", document, task, raw, output, several)
+                    fields: dict[str, Any] = {"id": f"{document.id}-{index}", "document_id": document.id, "group": task}
+                    text = NUMBER.sub("", normalize_text(raw)).strip()
+                    question = (
+                        closed_ended(fields, text, output, several)
+                        if evaluation == CLOSED_ENDED
+                        else free_form(fields, text, output)
+                    )
                     if isinstance(question, str):
                         content.leave_out(question)
                     else:
@@ -85,34 +94,38 @@ def read_documents(file: Path) -> Iterator[dict[str, Any]]:
         yield line
 
 
-def build_question(
-    question_id: str, document: Document, task: str, raw: str, output: str, several: bool
-) -> Question | str:
+def closed_ended(fields: dict[str, Any], text: str, output: str, several: bool) -> Question | str:
     """Returns a question, or why it has to be left out. `several`: several options may be correct."""
-    text = NUMBER.sub("", normalize_text(raw)).strip()
-    fields: dict[str, Any] = {"id": question_id, "document_id": document.id, "group": task}
     if judgment := JUDGMENT.match(output):
         answer, fact = (word and word.lower() for word in judgment.groups())
+        task = fields["group"]
         group = task if fact is None else f"{task}_{'same_as' if answer == fact else 'other_than'}_fact"
         choices = ["True", "False"]
         return Question(**{**fields, "group": group}, text=text, choices=choices, answer=int(answer != "true"))
     stem, options = split_options(text)
-    if not options:
-        accepted = normalize_text(output).strip()
-        if re.fullmatch(r"[A-Z]", accepted):  # of options that are not at the beginnings of lines
-            return NO_OPTION
-        return Question(**fields, text=text, accepted=[accepted]) if accepted else "the answer is empty"
+    if not options:  # a letter is one of options that are not at the beginnings of lines
+        return NO_OPTION if re.fullmatch(r"\s*[A-Za-z]\s*", output) else free_form(fields, text, output)
     indices = sorted({ord(letter) - ord("A") for letter in answer_letters(output)})
     if not indices or indices[-1] >= len(options):
         return NO_OPTION
+    texts = list(map(fold_whitespace, options))
+    if not all(texts) or any(texts.count(texts[index]) > 1 for index in indices):
+        return UNCLEAR_OPTIONS
     answer_indices: Choice = indices if several else indices[0]
     return Question(**fields, text=stem, choices=options, answer=answer_indices)
+
+
+def free_form(fields: dict[str, Any], text: str, output: str) -> Question | str:
+    accepted = normalize_text(output).strip()
+    return Question(**fields, text=text, accepted=[accepted]) if accepted else EMPTY_ANSWER
 
 
 def split_options(text: str) -> tuple[str, Sequence[str]]:
     """Returns the question without its options, and the options; all text and none if it has fewer than two."""
     markers: list[re.Match[str]] = []
     for match in OPTION.finditer(text):
+        if not text[: match.start()].strip():  # a name such as "A. Smith", before any question
+            continue
         if match[1] == chr(ord("A") + len(markers)):
             markers.append(match)
     if len(markers) < 2:
@@ -125,7 +138,7 @@ def split_options(text: str) -> tuple[str, Sequence[str]]:
 def answer_letters(output: str) -> str:
     """Returns the letters of an answer such as "BD", "B." or "(B) the text"; empty if it has none."""
     match = LETTERS.match(output)
-    return (match[1] or match[2]) if match else ""
+    return re.sub("[^A-Z]", "", match[1] or match[2] or match[3]) if match else ""
 
 
 def first_line(text: str) -> str:

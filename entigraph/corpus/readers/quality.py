@@ -74,9 +74,13 @@ class Quality:
                 f"{self.path} contains no QuALITY articles; expected QuALITY.v1.0.1.htmlstripped.train and .dev"
             )
         counts = {"duplicate_questions": repeated}
-        if equal := sum(len(set(map(str.casefold, item.choices))) < len(item.choices) for item in questions.values()):
+        if equal := sum(map(has_equal_choices, questions.values())):
             counts["questions_with_equal_options"] = equal  # the benchmark is read as it is
         return CorpusContent(list(documents.values()), list(questions.values()), counts)
+
+
+def has_equal_choices(question: Question) -> bool:
+    return len({normalize_line(choice).casefold() for choice in question.choices}) < len(question.choices)
 
 
 def read_article(raw: str, location: str) -> tuple[Document, list[Question]]:
@@ -126,8 +130,9 @@ def check_fields(record: Any, fields: Mapping[str, type], location: str) -> dict
 def build_question(document: Document, raw: Any, location: str) -> Question:
     fields = check_fields(raw, QUESTION_FIELDS, location)
     options, gold = fields["options"], fields["gold_label"]
-    if not all(isinstance(option, str) and not is_blank(normalize_text(option)) for option in options):
-        raise DataError(f"{location}: options must be strings, got {options!r:.80}")
+    texts = [option for option in options if isinstance(option, str) and not is_blank(normalize_text(option))]
+    if len(texts) < max(2, len(options)):
+        raise DataError(f"{location}: options must be at least two non-empty strings, got {options!r:.80}")
     if not 1 <= gold <= len(options):
         raise DataError(f"{location}: gold_label must be between 1 and {len(options)}, got {gold!r}")
     return Question(
