@@ -6,16 +6,18 @@ checkpoints/
 """
 
 import shutil
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import chain
-from pathlib import Path
+from pathlib import Path, PosixPath
 from typing import Any, cast
 
 import torch
 import torch.distributed as dist
+from hydra.utils import get_object
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemWriter
@@ -31,6 +33,7 @@ from entigraph.storage.durable_files import sync_file
 from entigraph.training.module import CausalLMModule
 
 TRAINER_STATE = "trainer.pt"
+STANDARD_CLASSES = (defaultdict, PosixPath, timedelta)
 MAX_COPY_MEMORY = 0.8  # fraction of free memory for the copy of the state made by an async save
 
 
@@ -144,7 +147,8 @@ class ShardedCheckpoints:
         folder = Path(checkpoint_path)
         remedy = f"remove {folder.parent} and run the same command"
         try:
-            state: dict[str, Any] = torch.load(folder / TRAINER_STATE, map_location="cpu", weights_only=False)
+            with torch.serialization.safe_globals(self.state_classes(folder / TRAINER_STATE)):
+                state: dict[str, Any] = torch.load(folder / TRAINER_STATE, map_location="cpu", weights_only=True)
             differing = {key: value for key, value in state["identity"].items() if value != self.identity[key]}
             if state.get("fencing_number", 0) > self.fence.number:
                 raise lost_lease_error(self.fence.folder)
@@ -162,6 +166,17 @@ class ShardedCheckpoints:
             )
             raise ArtifactError(f"{folder} belongs to a different run: {details}; {remedy}, or restore its settings")
         return state
+
+    def state_classes(self, file: Path) -> list[Any]:
+        """Returns the classes in a checkpoint, beyond those that torch loads, of packages of the run's callbacks.
+
+        Loading a checkpoint runs no other code, because an outputs folder may come from someone else.
+        """
+        callbacks = self.lightning_module.trainer.callbacks  # type: ignore[attr-defined]
+        packages = {type(callback).__module__.partition(".")[0] for callback in callbacks}
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(file)
+        found = [get_object(name) for name in names if name.partition(".")[0] in packages]
+        return [*STANDARD_CLASSES, *(kind for kind in found if isinstance(kind, type))]
 
     def restore_non_tensor_state(self, state: Mapping[str, Any]) -> None:
         (optimizer,) = self.optimizers  # type: ignore[attr-defined]

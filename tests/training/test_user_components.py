@@ -26,6 +26,7 @@ from component_nodes import component_nodes  # noqa: E402
 LIGHTNING_STOP = "lightning.pytorch.callbacks.EarlyStopping"
 PACKAGE = """
 import resource
+from dataclasses import dataclass
 from pathlib import Path
 import lightning as L
 import torch
@@ -79,6 +80,27 @@ class CollatingData(SyntheticDataModule):
     def __init__(self, *, collate=None, **options):
         assert not isinstance(collate, dict), "a nested node is built"
         super().__init__(**options)
+
+
+@dataclass
+class Seen:
+    batches: int = 0
+
+
+class BatchCounter(L.Callback):
+    def __init__(self):
+        self.seen = Seen()
+
+    def on_train_batch_end(self, trainer, module, *args):
+        self.seen.batches += 1
+        if trainer.global_step == 16:
+            assert self.seen.batches == 16, "the state was restored"
+
+    def state_dict(self):
+        return {"seen": self.seen, "folder": Path("x")}
+
+    def load_state_dict(self, state):
+        self.seen = state["seen"]
 
 
 class SlowSGD(torch.optim.SGD):
@@ -148,11 +170,13 @@ def test_user_components_train_and_resume_bitwise(root: Path) -> None:
     assert lines[0]["lr"] == 0.1 and lines[-1]["lr"] == 0.05, "the user's schedule"
     (logged,) = (root / "whole" / "logs" / "csv").glob("version_*/metrics.csv")
     assert len(logged.read_text().splitlines()) == 5
+    counter = {"_target_": "user_components.BatchCounter"}
     stopping = user_nodes(root, "resumed")
-    stopping["callbacks"] |= {"stop": {"_target_": "user_components.StopAt", "step": 13}}
+    stopping["callbacks"] |= {"counter": counter, "stop": {"_target_": "user_components.StopAt", "step": 13}}
     with pytest.raises(ZeroDivisionError):
         train(root, "resumed", trainer=trainer, **stopping)
-    resumed = train(root, "resumed", trainer=trainer, **user_nodes(root, "resumed"))
+    del stopping["callbacks"]["stop"]
+    resumed = train(root, "resumed", trainer=trainer, **stopping)
     assert resumed["resumed_from"] == "step-00000010"
     uninterrupted, other = (load_file(root / name / "model" / "model.safetensors") for name in ("whole", "resumed"))
     assert all(torch.equal(uninterrupted[name], other[name]) for name in uninterrupted)
