@@ -75,6 +75,7 @@ def test_sentences_end_without_spaces() -> None:
 
 def test_characters_per_token_depend_on_the_script() -> None:
     assert characters_per_token(ARTICLE) == characters_per_token("naïve “café”") == characters_per_token("") == 4.0
+    assert characters_per_token("é" * 100) == 4.0, "letters of the Latin alphabet outside ASCII"
     assert characters_per_token(f"{ARTICLE} 铜钟") == 4.0, "a few other characters change nothing"
     assert characters_per_token(CHINESE) < characters_per_token(ARABIC) < 4.0
     assert estimate_tokens("word" * 100) == 100
