@@ -7,6 +7,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from entigraph.config.composition import home
@@ -19,7 +20,7 @@ from entigraph.config.instantiate import (
     resolve_target,
 )
 from entigraph.config.overrides import explain_comma, explain_syntax_error
-from entigraph.config.schema import COMPONENTS, NAMED_COMPONENTS, Root
+from entigraph.config.schema import COMPONENTS, NAMED_COMPONENTS, Need, Root
 from entigraph.config.suggestions import did_you_mean
 from entigraph.errors import ConfigError, EntigraphError
 
@@ -114,7 +115,8 @@ def explain_override_error(
             config = compose(others)
         except Exception:  # another override is wrong too
             config = None
-        return suggest_key(key, config)
+        given = [override for override in overrides if override not in others]
+        return next(unknown_inside(key, given, config), None) or suggest_key(key, config)
     if match := INVALID_VALUE.match(message):
         return explain_value(match[2], match[1])
     return None
@@ -169,6 +171,18 @@ def options_with_key(key: str) -> list[str]:
 
 def choose_option(options: Sequence[str]) -> str:
     return f"choose {'one of ' * (len(options) > 1)}{', '.join(options)}" if options else ""
+
+
+def unknown_inside(key: str, overrides: Sequence[str], config: DictConfig | None) -> Iterator[str]:
+    """Yields a line for each unknown key in the mapping, or the list of mappings, that overrides give to a key."""
+    node = OmegaConf.select(config, key) if config is not None else None
+    known = [field.name for field in fields(Need)] if key == "needs" else known_keys(node)
+    for override in OverridesParser.create().parse_overrides(list(overrides)) if known else ():
+        value: Any = override.value()
+        entries = {f"{key}[{index}]": part for index, part in enumerate(value)} if key == "needs" else {key: value}
+        for path, entry in entries.items():
+            unknown = [str(name) for name in entry if str(name) not in known] if isinstance(entry, dict) else []
+            yield from (f"{path}.{name}: unknown; {did_you_mean(name, known)}" for name in unknown)
 
 
 def suggest_key(key: str, config: DictConfig | None) -> str:

@@ -22,8 +22,6 @@ def check_components(run: Components) -> list[str]:
     """Returns the problems that are visible before the artifacts are known."""
     return [
         *source_problems(run),
-        *([f"seed must be at least 0, got {run.seed}"] if run.seed < 0 else []),
-        *collect_problems(run.trainer.accumulation, run.data.batch_size),
         *evaluation_problems(run),
         *question_problems(run),
         *baseline_problems(run),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ from entigraph.analysis.base import Analysis
 from entigraph.config.environment import hide_values, reads_environment, resolve_except_environment
 from entigraph.config.instantiate import BuiltComponent, BuiltComponents, config_error_message
 from entigraph.config.schema import COMPONENTS, Preview, QualityGate, Synthesis, Tokens
-from entigraph.config.validation import collect_problems, resolve_root, validate
+from entigraph.config.validation import resolve_root, validate
 from entigraph.corpus.base import CorpusReader
 from entigraph.errors import ConfigError
 from entigraph.evaluation.models_under_test import InferenceEngine, PretrainedBaseline
 from entigraph.evaluation.tasks.base import EvaluationTask
 from entigraph.llm.base import Writer
+from entigraph.pipeline.component_checks import find_component_problems
 from entigraph.pipeline.component_keys import component_key
 from entigraph.questions.question_sources import QuestionSource
 from entigraph.reporting.disclaimers import PIPELINE_CHECK, TEST_MODEL, TINY_PARAMETERS, describe_simulation
@@ -26,11 +28,11 @@ from entigraph.retrieval.base import Retriever
 from entigraph.synthesis.base import Augmenter
 from entigraph.tokenization.base import TokenizerBuilder
 from entigraph.tracking.base import TrackerSettings
-from entigraph.training.component_nodes import build_tracker, check_heavy_nodes, content_nodes, data_config_node
+from entigraph.training.component_nodes import build_tracker, content_nodes, data_config_node
 from entigraph.training.data_schedule import DataConfig
 from entigraph.training.memory import read_shape
-from entigraph.training.optim import OptimizerFactory, check_optimizer, check_optimizer_sharding
-from entigraph.training.optim.schedules import SchedulerFactory, check_scheduler
+from entigraph.training.optim import OptimizerFactory
+from entigraph.training.optim.schedules import SchedulerFactory
 from entigraph.training.starting_models import StartingModel
 from entigraph.training.trainer import TrainerSettings
 
@@ -128,7 +130,7 @@ def build_components(config: DictConfig, known: BuiltComponents | None = None) -
         data = data_config_node(config)
     except OmegaConfBaseException as error:  # an interpolation that cannot be resolved
         raise ConfigError(config_error_message(error) or f"data: {str(error).splitlines()[0]}") from error
-    built = validate(config, {"data": data}, lambda components: training_problems(config, components), known)
+    built = validate(config, {"data": data}, partial(find_component_problems, config), known)
     tasks = {str(name): built[f"evaluation.{name}"].component for name in config.evaluation}
     skipped = tasks_without_questions(tasks, built["corpus"].component, built["questions"].component)
     return {
@@ -170,14 +172,3 @@ def tasks_without_questions(
     if corpus.has_questions or questions.name != "from_corpus":
         return []
     return [name for name, task in tasks.items() if task.uses_questions and task.corpus is None]
-
-
-def training_problems(config: DictConfig, built: Mapping[str, BuiltComponent]) -> list[str]:
-    """Returns what is wrong with the components that are built when training starts."""
-    problems = check_heavy_nodes(config)
-    for key, check in (("optim", check_optimizer), ("scheduler", check_scheduler)):
-        problems += collect_problems(check, built[key].component) if key in built else []
-    if "optim" in built and "trainer" in built:
-        optim, trainer = built["optim"].component, built["trainer"].component
-        problems += collect_problems(check_optimizer_sharding, optim, trainer.is_sharded)
-    return problems

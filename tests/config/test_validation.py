@@ -37,6 +37,8 @@ Compose = Callable[..., DictConfig]
         ),
         ("seed=x", "seed must be an integer, got 'x'"),
         ("augmentor=entigraph", "augmentor: unknown; did you mean augmenter?"),
+        ("needs=[{experiment: smoke, overides: []}]", "needs[0].overides: unknown; did you mean overrides?"),
+        ("study={nme: x}", "study.nme: unknown; did you mean name?"),
         ("corpus=?", "options of corpus: conversations, fictional, fictional_background, fictional_conversations, fin"),
         (
             "model/adapter=lora",  # of tiny_llama, the default
