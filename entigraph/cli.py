@@ -102,6 +102,7 @@ def check_launcher() -> None:
         raise ConfigError("launcher: a cluster launcher runs the jobs of a sweep, and this is a single run; add -m")
 
 
+NO_OVERRIDE = re.compile(rf"(?<=\s)(?:{'|'.join(Command)}|--why|-m|--multirun)\s+")
 RERUN = "--experimental-rerun"
 OTHER_CONFIG_OPTIONS = ("--config-path", "-cp", "--config-name", "-cn")
 HYDRA_OPTIONS_WITH_VALUE = (
@@ -195,6 +196,8 @@ def run_command_line() -> int:
         if "--version" in sys.argv[1:]:
             print(f"entigraph {__version__}")
             return 0
+        if line := os.environ.get("COMP_LINE"):  # of tab completion, for which Hydra reads only overrides
+            os.environ["COMP_LINE"] = NO_OVERRIDE.sub("", line)
         # Processes started from here, such as the ranks of a training run, receive the same arguments.
         sys.argv[1:] = hydra_arguments(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(home() / "conf"), config_name="config")(task)()

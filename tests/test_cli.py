@@ -90,6 +90,12 @@ def test_invalid_arguments_raise_one_error(
     assert left == set()
 
 
+@pytest.mark.parametrize("words", ["", "run ", "plan --why ", "run -m "])
+def test_tab_completion_after_a_command(words: str, command_here: Command) -> None:
+    completed = command_here("-sc", "query=bash", COMP_LINE=f"entigraph {words}trainer=c", COMP_POINT="0")
+    assert completed.stdout.split() == ["trainer=cpu"], completed.stderr
+
+
 def test_version_is_that_of_the_package(command_here: Command) -> None:
     assert command_here("--version").stdout == f"entigraph {__version__}\n"
     assert command_here("plan", "--version").stdout == f"entigraph {__version__}\n"

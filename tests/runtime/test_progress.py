@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -125,6 +126,7 @@ def test_bars_are_drawn_on_a_terminal() -> None:
     assert program.stdin
     output = ""
     while not ("38% of 8 questions" in output and "$0.10" in output and "preparing model" in output):
+        assert select.select([parent], [], [], 60)[0], f"no output for 60 s after {output!r}"
         output += os.read(parent, 4096).decode(errors="replace")  # fails when the program ends
     program.stdin.write(b"\n")
     program.stdin.close()

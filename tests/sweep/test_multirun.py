@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -147,15 +146,18 @@ def test_job_that_always_kills_its_worker_is_reported_alone(smoke: Path, tmp_pat
     outputs = untrained(smoke, tmp_path / "outputs", "entigraph")
     sweep = [*SMOKE, "sweep.augmenters=[entigraph]"]
     running = RunningCommand(*sweep, cwd=tmp_path)
-    kills = 0
-    while running.poll() is None:
-        time.sleep(0.01)
+    kills: list[int] = []
+
+    def kill_trainings() -> bool:
         for worker in workers_of(running.pid):
             if holds_lease(worker, outputs, "training-fictional-entigraph-8000"):
                 os.kill(worker, signal.SIGKILL)
-                kills += 1
+                kills.append(worker)
+        return running.poll() is not None
+
+    wait_for(kill_trainings, timeout_s=600, interval_s=0.01)
     printed, errors = running.communicate(timeout=600)
-    assert running.returncode == 1 and "Traceback" not in errors and kills >= 2, errors
+    assert running.returncode == 1 and "Traceback" not in errors and len(kills) >= 2, errors
     assert "failed: fictional-entigraph-8000-seed0: its process died" in errors and errors.count("failed: ") == 1, (
         errors
     )
