@@ -26,6 +26,7 @@ from entigraph.analysis.referee.method_costs import CostTable, RunCost, mean_cos
 from entigraph.analysis.referee.method_texts import measure_texts, method_protocols
 from entigraph.analysis.referee.referee import Referee, general_text_tasks, mean_loss_change
 from entigraph.analysis.study_runs import StudyRun
+from entigraph.config.composition import home
 from entigraph.config.fields import content_fields
 from entigraph.errors import ConfigError, DataError
 from entigraph.storage.artifact import content_key, write_json
@@ -519,6 +520,16 @@ def test_referee_of_a_finished_study(smoke: Path, command: Command, tmp_path: Pa
     result = command("analyze", "experiments=smoke", "analysis=referee", f"paths.root={outputs}", "logger=none")
     assert result.returncode == 0 and "at equal trained tokens" in result.stdout, result.stderr
     assert "note: One seed: the differences between training runs are unknown" in result.stdout
+
+
+def test_prices_are_the_list_prices_of_the_writer() -> None:
+    table = Referee().cost_table(["gpt-4o-mini"])
+    assert (table.model, table.prompt, table.cached, table.completion) == ("gpt-4o-mini", 0.15, 0.075, 0.6)
+    assert Referee().cost_table(["the offline writer"]).model == "gpt-4o"
+    assert Referee().cost_table(["gpt-4o-mini", "gpt-4.1"]).model == "gpt-4o"
+    assert Referee(prompt_price=1.0).cost_table(["gpt-4o-mini"]).prompt == 1.0
+    file = home() / "conf" / "llm" / "openai.yaml"
+    assert f"list prices as of {Referee().price_date}" in file.read_text(), "the date of the table"
 
 
 def test_invalid_options() -> None:

@@ -10,12 +10,16 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from entigraph.analysis.study_runs import StudyRun, by_augmenter
+from entigraph.config.composition import home
 from entigraph.errors import DataError
-from entigraph.llm.cost import Price
+from entigraph.llm.cost import Price, find_price
 from entigraph.storage.artifact import read_manifest
 
 EXA = 1e18
+REFERENCE_MODEL = "gpt-4o"  # its prices are those of writers without a list price, such as local ones
 SAME_COST = 1.02  # two costs are equal up to this ratio
 LOSS_TASK = "statement_loss"  # the evaluation task that measures student losses
 TRAINING_FLOPS, ADAPTER_FLOPS, FORWARD_FLOPS = 6, 4, 2  # per parameter and token (Kaplan et al. 2020)
@@ -23,13 +27,24 @@ TRAINING_FLOPS, ADAPTER_FLOPS, FORWARD_FLOPS = 6, 4, 2  # per parameter and toke
 
 @dataclass(frozen=True)
 class CostTable:
-    """Prices in dollars: per million writer tokens, and per 10^18 training FLOPs."""
+    """Prices in dollars: per million writer tokens, and per 10^18 training FLOPs. `model` has these list prices."""
 
     date: str
     prompt: float
     cached: float
     completion: float
     training: float
+    model: str | None = None
+
+
+def list_price(writers: Sequence[str]) -> tuple[str, Price]:
+    """Returns the model whose prices in conf/llm/openai.yaml price the tokens of a study, and these prices.
+
+    It is the study's only writer, or REFERENCE_MODEL if that has no price there or there are several writers.
+    """
+    prices: Any = OmegaConf.to_object(OmegaConf.load(home() / "conf" / "llm" / "openai.yaml").prices)
+    model = writers[0] if len(writers) == 1 and writers[0] in prices else REFERENCE_MODEL
+    return model, find_price(model, [], prices)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from entigraph.analysis.referee.merged_studies import join_studies
 from entigraph.analysis.referee.method_costs import (
     CostTable,
     RunCost,
+    list_price,
     mean_cost,
     pareto_front,
     run_cost,
@@ -56,7 +57,8 @@ class Referee:
     """Compares every pair of augmenters of a study.
 
     `confidence`: level of the intervals. `alpha`: family-wise error rate within each of the three tables (equal tokens,
-    trained tokens, dollars). The prices are in dollars per million tokens of the writer, and per 10^18 training FLOPs.
+    trained tokens, dollars). The prices are in dollars per million tokens of the writer (None: its list price), and per
+    10^18 training FLOPs.
     `targets` are accuracies whose tokens and dollars are forecast, with bands from `resamples` bootstrap resamples.
     `merge` are output folders of other labs, whose runs of the same study are compared too.
     """
@@ -66,9 +68,9 @@ class Referee:
     confidence: float = 0.9
     alpha: float = 0.05
     price_date: str = "2025-04"
-    prompt_price: float = 2.5
-    cached_price: float = 1.25
-    completion_price: float = 10.0
+    prompt_price: float | None = None
+    cached_price: float | None = None
+    completion_price: float | None = None
     training_price: float = 2.0
     targets: list[float] = field(default_factory=lambda: [0.5, 0.75, 0.9])
     resamples: int = 2000
@@ -80,10 +82,16 @@ class Referee:
             self, "analysis.", resamples=1, prompt_price=0, cached_price=0, completion_price=0, training_price=0
         )
 
-    @property
-    def cost_table(self) -> CostTable:
+    def cost_table(self, writers: Sequence[str]) -> CostTable:
+        """Returns the prices: those that are set, and the list prices of the study's writer for the others."""
+        model, price = list_price(writers)
+        own = (self.prompt_price, self.cached_price, self.completion_price)
+        listed = (price.prompt, price.cached, price.completion)
+        prompt, cached, completion = (
+            known if given is None else given for given, known in zip(own, listed, strict=True)
+        )
         return CostTable(
-            self.price_date, self.prompt_price, self.cached_price, self.completion_price, self.training_price
+            self.price_date, prompt, cached, completion, self.training_price, model if None in own else None
         )
 
     def inputs(self, context: AnalysisContext) -> Mapping[str, Path]:
@@ -133,7 +141,9 @@ def build_result(context: AnalysisContext, settings: Referee) -> dict[str, Any]:
 
     runs, excluded = join_studies(context, tuple(settings.merge))
     protocol = describe_settings(context.study)
-    costs = {run.name: run_cost(run, settings.cost_table) for run in runs}
+    writers = list_writers(runs)
+    cost_table = settings.cost_table(writers)
+    costs = {run.name: run_cost(run, cost_table) for run in runs}
     points = build_points(runs, costs, settings.confidence, general_text_tasks(protocol))
     uncounted = uncounted_methods(runs, costs)
     priced = [run for run in runs if run.augmenter not in uncounted]
@@ -157,8 +167,8 @@ def build_result(context: AnalysisContext, settings: Referee) -> dict[str, Any]:
         "methods": list_augmenters(runs),
         "confidence": settings.confidence,
         "alpha": settings.alpha,
-        "prices": asdict(settings.cost_table),
-        "writers": list_writers(runs),
+        "prices": asdict(cost_table),
+        "writers": writers,
         "base": base,
         "points": points,
         "pareto": pareto_front(points, uncounted, base["accuracy"] if base else 0.0),
