@@ -41,7 +41,9 @@ def ask_parser() -> ArgumentParser:
     parser.add_argument("questions", nargs="*", metavar="QUESTION", help="each is answered on its own")
     parser.add_argument("--model", help=MODEL_HELP)
     parser.add_argument(
-        "--file", type=Path, help="a text file with one question per line, and comments after #; - is standard input"
+        "--file",
+        type=Path,
+        help="a text file with one question per line; lines that begin with '# ' are comments; - is standard input",
     )
     add_model_options(parser)
     parser.add_argument("--no-base", action="store_true", help="ask only the trained model")

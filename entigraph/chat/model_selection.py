@@ -12,6 +12,7 @@ from entigraph.storage.artifact import artifact_folder, is_complete, read_manife
 
 DIGEST = re.compile(r"-[0-9a-f]{8}$")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_TIMEOUT_S = 10.0
 BASE_MODEL_ROW = re.compile(r"^\| base model \| (.+) \|$", re.MULTILINE)  # in the model card written by training
 
 
@@ -86,6 +87,22 @@ def select_model(name: str | None, root: Path) -> SelectedModel:
     raise ConfigError(f"{name}: no such run under {root}, and no folder; {did_you_mean(name, sorted(names))}")
 
 
+def check_on_hub(model: SelectedModel) -> None:
+    """Raises ConfigError for a Hub ID that is neither in the local cache nor on the Hub, without retries."""
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    if Path(model.path).is_dir() or isinstance(try_to_load_from_cache(model.path, "config.json"), str):
+        return
+    try:
+        HfApi().model_info(model.path, timeout=HUB_TIMEOUT_S)
+    except Exception as error:  # huggingface_hub raises many exception types; the fix is the same for all
+        message = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise ConfigError(
+            f"{model.name}: no run and no folder has this name, and the Hub does not provide it ({message}); check the "
+            "name, HF_TOKEN for a gated model, and the network"
+        ) from None
+
+
 def newest_run(root: Path) -> SelectedModel:
     """Returns the run that was finished last and evaluated, or else trained."""
     finished = [folder for folder in run_folders(root) if is_complete(folder)]
@@ -118,6 +135,7 @@ def list_names(folders: list[Path]) -> str:
 
 def model_in_folder(folder: Path) -> SelectedModel:
     """Returns the model of a training artifact, of an evaluation artifact, or of a Hugging Face folder."""
+    folder = artifact_folder(folder)
     if (folder / "config.json").is_file():
         training = folder.parent if folder.name == "model" and folder.parent.parent.name == "training" else None
         if training:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from entigraph.chat.conversation import BuiltPrompt, PromptSettings, Turn, build_prompt
 from entigraph.chat.lineage import Evidence, Lineage
-from entigraph.chat.model_selection import SelectedModel, select_base_model, select_model
+from entigraph.chat.model_selection import SelectedModel, check_on_hub, select_base_model, select_model
 from entigraph.chat.passage_search import PassageSearch
 from entigraph.chat.streaming import ChatModel
 from entigraph.errors import ConfigError
@@ -46,6 +46,7 @@ class ChatSession:
     def check(self) -> None:
         """Raises ConfigError if a model cannot be used with the settings. Loads tokenizers, no weights."""
         for model in self.models:
+            check_on_hub(model.selected)
             self.settings.resolve_mode(model)
         if self.passages:
             _ = self.search

@@ -39,7 +39,7 @@ class ChatModel:
         from entigraph.evaluation.backends.transformers_backend import TransformersBackend
 
         device = pick_accelerator(self.device)
-        tokenizer = load_pretrained_tokenizer(self.selected.path)
+        tokenizer = load_pretrained_tokenizer(self.selected.path, "model")
         return TransformersBackend(
             self.selected.path, *tokenizer, device, has_native_bf16(device), threads=None, chat=self.template
         )

@@ -136,8 +136,10 @@ class EndpointModel:
             yield EndpointBackend(llm, chat=getattr(self.llm, "api", Api.chat) == Api.chat)
 
 
-def load_pretrained_tokenizer(path: str) -> "tuple[Tokenizer, int | None]":
-    """Returns a model's fast tokenizer and the BOS token id that it prepends; None if it prepends none."""
-    tokenizer = load_fast_tokenizer(path, "baselines")
+def load_pretrained_tokenizer(path: str, key: str = "baselines") -> "tuple[Tokenizer, int | None]":
+    """Returns a model's fast tokenizer and the BOS token id that it prepends; None if it prepends none. Errors name
+    `key`.
+    """
+    tokenizer = load_fast_tokenizer(path, key)
     adds_bos = tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
     return tokenizer.backend_tokenizer, tokenizer.bos_token_id if adds_bos else None

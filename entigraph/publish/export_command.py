@@ -33,7 +33,7 @@ def export_parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="entigraph export",
         description="Writes a Modelfile with which Ollama imports a trained model, or the question-answer pairs of "
-        "augmenter=qa as chat messages, Alpaca or ShareGPT records (JSON Lines).",
+        "augmenter=qa, summaries or knowledge_instruct as chat messages, Alpaca or ShareGPT records (JSON Lines).",
     )
     parser.add_argument("target", choices=("ollama", *(kind.value for kind in QAFormat)), help="the format")
     parser.add_argument("name", help="a run or model folder for ollama, else a synthesis")

@@ -9,6 +9,7 @@ from typing import Any
 
 from entigraph.errors import DataError
 from entigraph.storage.texts import read_texts
+from entigraph.synthesis.augmenters.knowledge_instruct import KIND as INSTRUCTION
 
 LABEL = r"^[\W\d_]*{}(?: ?\d+)?[*_ ]*:[*_]*"  # possibly with a number, or in bold
 QUESTION, ANSWER = LABEL.format("Question"), LABEL.format("Answer")
@@ -43,8 +44,18 @@ FORMATS: Mapping[QAFormat, Callable[[str, str], dict[str, Any]]] = {
 }
 
 
-def read_pairs(text: str) -> Iterator[tuple[str, str]]:
-    """Yields the questions and answers of a text of augmenter=qa: lines that begin with "Question:" and "Answer:"."""
+def read_pairs(text: str, kind: str = "") -> Iterator[tuple[str, str]]:
+    """Yields the questions and answers of a text: lines that begin with "Question:" and "Answer:", or for instructions
+    the two paragraphs or the messages of a chat.
+    """
+    if kind == INSTRUCTION and text.startswith("["):
+        question, answer = (message["content"] for message in json.loads(text))
+        yield question, answer
+        return
+    if kind == INSTRUCTION:
+        question, _, answer = text.partition("\n\n")
+        yield question, answer
+        return
     for match in PAIR.finditer(text):
         yield match["question"].strip(), match["answer"].strip()
 
@@ -57,12 +68,15 @@ def export_pairs(synthesis: Path, file: Path, kind: QAFormat) -> tuple[int, int,
     pairs = texts = without = 0
     with file.open("w", encoding="utf-8") as lines:
         for text in read_texts(synthesis):
-            text_pairs = list(read_pairs(text.text))
+            text_pairs = list(read_pairs(text.text, text.kind))
             texts, without = texts + bool(text_pairs), without + (not text_pairs)
             for pair in text_pairs:
                 lines.write(json.dumps(FORMATS[kind](*pair), ensure_ascii=False) + "\n")
             pairs += len(text_pairs)
     if not pairs:
         file.unlink()
-        raise DataError(f"{synthesis.name} contains no question-answer pairs; expected the texts of augmenter=qa")
+        raise DataError(
+            f"{synthesis.name} contains no question-answer pairs; expected those of augmenter=qa, summaries "
+            "or knowledge_instruct"
+        )
     return pairs, texts, without

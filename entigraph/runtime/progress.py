@@ -225,10 +225,10 @@ def show_bar(display: "RichProgress", meter: Meter) -> Iterator[Advance]:
 
 
 class StatusFileProgress:
-    """Writes the status of a sweep's job to a file, at most twice per second."""
+    """Writes the status of a job of the sweep named `sweep` to a file, at most twice per second."""
 
-    def __init__(self, path: Path, job: str, overrides: Sequence[str]) -> None:
-        self.path, self.job, self.overrides = path, job, list(overrides)
+    def __init__(self, path: Path, job: str, overrides: Sequence[str], sweep: str = "") -> None:
+        self.path, self.job, self.overrides, self.sweep = path, job, list(overrides), sweep
         self.lock = threading.Lock()
 
     def notify(self, line: str) -> None:
@@ -236,7 +236,8 @@ class StatusFileProgress:
 
     def write(self, state: str, **details: Any) -> None:
         with self.lock, suppress(OSError):  # the job itself reports a full disk
-            write_json(self.path, {"job": self.job, "overrides": self.overrides, "state": state, **details})
+            status = {"job": self.job, "sweep": self.sweep, "overrides": self.overrides, "state": state}
+            write_json(self.path, {**status, **details})
 
     @contextmanager
     def bar(self, label: str, total: int | None = None, unit: str = "") -> Iterator[Advance]:

@@ -34,7 +34,7 @@ def run_sweep_job(config: DictConfig) -> float | None:
         stop_with_parent()
     overrides = list(hydra.overrides.task)
     job = " ".join(overrides)
-    status = StatusFileProgress(job_file(folder, number), job, overrides)
+    status = StatusFileProgress(job_file(folder, number), job, overrides, config.study.name)
     try:
         run = load_run(config)
         status.job = run.readable_name

@@ -86,7 +86,7 @@ def list_jobs(root: Path) -> Rows:
         sweep = Sweep(OmegaConf.create(), None, folder)
         rows += [
             [
-                folder.name,
+                status.get("sweep") or folder.name,
                 status["job"],
                 status["state"],
                 describe_status(status),

@@ -29,6 +29,13 @@ def test_pairs_are_read_as_writers_format_them() -> None:
     assert list(read_pairs("A text. Question: none of these begins a line. Answer: no.")) == []
 
 
+def test_instructions_are_pairs() -> None:
+    pair = ("Who kept it?", "Miriam.\n\nFor years.")
+    chat = [{"role": "user", "content": pair[0]}, {"role": "assistant", "content": pair[1]}]
+    assert list(read_pairs("\n\n".join(pair), "instruction")) == [pair]
+    assert list(read_pairs(json.dumps(chat), "instruction")) == [pair]
+
+
 QUESTION, ANSWER = PAIRS[0]
 
 
@@ -49,7 +56,7 @@ def test_export_counts_what_it_leaves_out(tmp_path: Path, kind: str, first: obje
 
 def test_texts_without_pairs_are_an_error(tmp_path: Path) -> None:
     write_texts(tmp_path, [synthetic_text(0, "lamp", [], "No pair.")])
-    with pytest.raises(DataError, match="expected the texts of augmenter=qa"):
+    with pytest.raises(DataError, match="expected those of augmenter=qa"):
         export_pairs(tmp_path, tmp_path / "out.jsonl", QAFormat.chat)
     assert not (tmp_path / "out.jsonl").exists()
 

@@ -28,7 +28,7 @@ def outputs(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_job(root: Path, doing: str) -> None:
-    status = {"job": "lamps-seed0", "overrides": [], "state": "running", "doing": doing}
+    status = {"job": "lamps-seed0", "sweep": "lamps", "overrides": [], "state": "running", "doing": doing}
     write_json(job_file(root / ".sweeps" / SWEEP, 0), status)
 
 

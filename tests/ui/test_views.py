@@ -26,7 +26,9 @@ def test_study_without_a_curve_says_what_to_run(outputs: Path) -> None:
 
 def test_running_jobs_are_listed_with_their_progress(outputs: Path) -> None:
     ((sweep, job, state, doing, updated),) = views.list_jobs(outputs)
-    assert (job, state, doing) == ("lamps-seed0", "running", "training:   2%") and updated.endswith(" s ago")
+    assert (sweep, job, state, doing) == ("lamps", "lamps-seed0", "running", "training:   2%") and updated.endswith(
+        " s ago"
+    )
 
 
 def test_models_and_texts(outputs: Path) -> None:
