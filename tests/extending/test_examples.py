@@ -65,6 +65,14 @@ def test_writer(project: Project) -> None:
     assert manifest["counts"]["texts"] > 0
 
 
+def test_retriever(project: Project) -> None:
+    for stage in ("corpus", "retrieval"):
+        project.run("Retriever", f"stage={stage}")
+    manifest = json.loads(project.newest("retrieval/*-sharedwords-*/manifest.json").read_text())
+    retriever = manifest["cache_key"]["retriever"]
+    assert retriever["_target_"] == "mylab.shared_words.SharedWords" and retriever["min_length"] == 4
+
+
 def test_evaluation_task(project: Project) -> None:
     project.run("Evaluation task")
     scores = json.loads(project.newest("evaluation/*/scores.json").read_text())
@@ -102,6 +110,12 @@ def test_scheduler(project: Project) -> None:
     project.run("Scheduler", "evaluation=none", "trainer.log_every_n_steps=1")
     rates = [step["lr"] for step in read_metrics(project) if "lr" in step]
     assert rates[0] == max(rates) and len(set(rates)) > 1, "the inverse square root falls after one step of warmup"
+
+
+def test_module(project: Project) -> None:
+    project.run("Module and data module", "evaluation=none")
+    module = json.loads(project.newest("training/*/manifest.json").read_text())["cache_key"]["module"]
+    assert module["_target_"] == "mylab.frozen_embeddings.FrozenEmbeddings" and module["freeze"] is True
 
 
 def test_callback(project: Project) -> None:

@@ -1,6 +1,6 @@
 """The base class of evaluation tasks.
 
-A task is any class with `evaluate`, from this package or the user's:
+A task is a subclass with `evaluate`, from this package or the user's:
 
     # my_package/tasks.py
     @dataclass(frozen=True, kw_only=True)
