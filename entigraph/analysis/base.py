@@ -75,7 +75,7 @@ class Analysis(Protocol):
 
     Optional members: `cache_key`, a mapping of extra fields of the cache key (such as a file digest); `check()`,
     which is called before the folder is made and raises EntigraphError if the analysis could not run; `main_files`,
-    patterns of the files to print, in order.
+    patterns of the files to print, in order; `needs_runs = False`, if it reads neither runs nor a corpus.
     """
 
     @property

@@ -50,6 +50,8 @@ def run_pipeline(run: Run, progress: Progress) -> None:
 
     Raises ConfigError before the first step if a later one cannot run.
     """
+    if not getattr(run.analysis, "needs_runs", True):
+        raise ConfigError(f"analysis={run.analysis.name}: it reads no runs; use `entigraph analyze` instead of `run`")
     raise_if_problems(find_problems(run))
     check_single_process(None)
     for note in run.notes:

@@ -155,6 +155,13 @@ def test_pipeline_with_problems_builds_nothing(configured: Configured, monkeypat
     assert not run.root.exists()
 
 
+def test_analysis_that_reads_no_runs_trains_nothing(configured: Configured) -> None:
+    run = configured("experiments=theory/toy_model", "logger=none")
+    with pytest.raises(ConfigError, match="analysis=toy_model: it reads no runs; use `entigraph analyze`"):
+        execution.run_pipeline(run, SilentProgress())
+    assert not run.root.exists()
+
+
 # --- one stage ---
 
 

@@ -39,6 +39,7 @@ class GraphFamilies:
     """The toy model on denser, sparser, clustered and hierarchical graphs, and on graphs with hubs."""
 
     name: ClassVar[str] = "graph_families"
+    needs_runs: ClassVar[bool] = False
     vertices: int = 500
     mean_degree: float = 3.0
     graphs: int = 5

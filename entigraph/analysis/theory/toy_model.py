@@ -38,6 +38,7 @@ class ToyModel:
     """The paper's toy model, exact and simulated (§6, Fig. 9: 100 entities, p = 0.03)."""
 
     name: ClassVar[str] = "toy_model"
+    needs_runs: ClassVar[bool] = False
     vertices: int = 100
     mean_degree: float = 3.0
     graphs: int = 20
