@@ -15,7 +15,7 @@ ROOT = RESULTS.parents[2]
 README = ROOT / "README.md"
 PAGES = (ROOT / "experiments" / "README.md", ROOT / "docs" / "getting-started.md")
 TABLE_HEADER = re.compile(r"\s+tokens\s+accuracy")
-LAST_LINES = ("fit, ", "past forecasts, ", "forecast, ")
+LAST_LINES = ("fit, ", "backtests, ", "forecast, ")
 BLOCK = re.compile(r"(?<=<!-- results/scaling-fictional\.txt -->\n```\n).*?(?=```\n<!-- end of results -->)", re.DOTALL)
 SUMMARY = re.compile(
     r"(?<=<!-- summary of results/scaling-fictional\.txt -->\n).*?(?=<!-- end of summary -->)", re.DOTALL

@@ -114,7 +114,7 @@ def build_curve(context: AnalysisContext, settings: ScalingCurve) -> dict[str, A
     `points`: one per augmenter and budget, means over seeds (see CurvePoint). `runs`: the single runs.
     `chance`, `chance_by_group`: the chance level, of all questions and by kind of question.
     `base`, `baselines`: the base model and other models on the same questions. `data_losses`: what the runs leave out.
-    `fits`: the log-linear fit of each augmenter. `forecasts`: its best form, with bands and past forecasts.
+    `fits`: the log-linear fit of each augmenter. `forecasts`: its best form, with bands and backtests.
     `comparisons`: differences between augmenters. `losses`: perplexity before and after. `label`, `notes`: disclaimers
     and remarks. `accuracy_label`: what the curve shows. `footer`: the text below its figures. `settings`, `varies`:
     what the runs have in common, and what may differ. The caller adds `summary`, the study in five lines.

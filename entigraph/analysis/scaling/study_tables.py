@@ -125,7 +125,7 @@ def fit_lines(curve: Mapping[str, Any]) -> list[str]:
 
 
 def forecast_lines(forecast: Mapping[str, Any]) -> list[str]:
-    """Returns how well past forecasts did, and which targets the last one reaches."""
+    """Returns the results of backtests, and the targets that the last forecast reaches."""
     lines = []
     if forecast.get("held_out"):
         # The last form of a budget is the one chosen on it; the line before it forecasts the same runs again.
@@ -133,7 +133,7 @@ def forecast_lines(forecast: Mapping[str, Any]) -> list[str]:
         worst = max(chosen, key=lambda held_out: abs(held_out["error"]))
         inside, count = (sum(held_out[key] for held_out in chosen) for key in ("inside", "runs"))
         lines.append(
-            f"past forecasts, {forecast['augmenter']}: {inside} of {count} runs inside their band; largest error "
+            f"backtests, {forecast['augmenter']}: {inside} of {count} runs inside their band; largest error "
             f"{100 * worst['error']:+.1f} points ({worst['form']} fitted to {worst['fitted_to']:,}, at {worst['at']:,})"
         )
     reached = [target for target in forecast.get("targets", ()) if target["tokens"] is not None]
