@@ -45,10 +45,10 @@ ARABIC_PREFIXES, ARABIC_ARTICLES, HEBREW_PREFIXES = "[وف]?(?:[بكل]?(?:ال)
 ARABIC, HEBREW = re.compile("[\u0621-\u064a]"), re.compile("[\u05d0-\u05ea]")
 VOWEL_POINTS = "[\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0640\u064b-\u065f\u0670]*"
 SPELLINGS: Mapping[str, str] = {
-    **{letter: f"[{group}]" for group in ("اأإآٱ", "يى", "هة", "'’ʼ", "-‐‑–") for letter in group},
+    **{letter: f"[{group}]" for group in ("اأإآٱ", "يى", "هة", "'’ʼ׳", "-‐‑–־", '"״') for letter in group},
     " ": r"\s+",  # a name may continue on the next line
 }
-PLAIN_SPELLING = str.maketrans("’ʼ‐‑–", "''---")
+PLAIN_SPELLING = str.maketrans("’ʼ׳‐‑–־״", "'''----\"")
 MIN_LETTERS_WITH_PREFIX = 3  # shorter names with a prefix would match other words
 
 

@@ -24,6 +24,9 @@ from entigraph.synthesis.generation import text_id_suffix
         (["Caf\u00e9", "Cafe\u0301", "CAF\u00c9"], ["Caf\u00e9"]),
         (["Or\ud800sk", "---", "", "Orsk\u200b", "\ufeffOrsk"], ["Orsk"]),
         (["李明", "李明。"], ["李明"]),
+        (["O’Neil", "O'Neil", "Jean‑Luc", "Jean-Luc", "ＮＥＣ", "nec"], ["O’Neil", "Jean‑Luc", "ＮＥＣ"]),
+        (['"Orsk"', "“Vale”", "«Mill»", "「灯台」", "[Tower](x)"], ["Orsk", "Vale", "Mill", "灯台", "Tower"]),
+        (['"A" and "B"', "__Miriam Vale__", "f[0]"], ['"A" and "B"', "Miriam Vale", "f[0]"]),
     ],
 )
 def test_names_are_read_and_normalized(entities: list[Any], names: list[str]) -> None:
@@ -37,10 +40,19 @@ def test_names_are_read_and_normalized(entities: list[Any], names: list[str]) ->
         '```json\n{"summary": "s", "entities": ["Orsk", "Vale"]}\n```',
         'Here you are:\n{"summary": "s", "entities": ["Orsk", "Vale"]}\nDone.',
         '{"summary": "s", "entities": ["Orsk", "Vale",]}',
+        '{"Summary": "s", "Entities": [{"Name": "Orsk"}, {"entity_name": "Vale"}]}',
+        '{"result": {"summary": "s", "entities": ["Orsk", "Vale"]}}',
+        '{"summary": "s", "entities": {"places": ["Orsk"], "people": ["Vale"]}}',
+        '{"summary": "s", "entities": {"Orsk": "place", "Vale": "person"}}',
+        '{"summary": "s", "entities": [["Orsk", "place"], ["Vale", "person"]]}',
     ],
 )
 def test_json_in_prose_is_read(answer: str) -> None:
     assert read_entities(answer) == ("s", ["Orsk", "Vale"])
+
+
+def test_array_of_names_is_read() -> None:
+    assert read_entities('Entities:\n["Orsk", "Vale"]') == ("", ["Orsk", "Vale"])
 
 
 @pytest.mark.parametrize("answer", ["", "No entities.", '{"summary": "s"}', '["Orsk"]'])
@@ -54,6 +66,15 @@ def test_answer_without_a_list_of_entities_fails(answer: str) -> None:
     [
         *("=== {}", "=== {} ===", "**=== {}**", "## === {}", "=== {}\r", "=== {}:", "=== **{}** ==="),
         *("=== {}: Orsk and Vale", "=== Group {} ===", "=== {} (Orsk, Vale) ===", "===== {} ====="),
+        *(
+            "=== 第{}组 ===",
+            "=== 그룹 {} ===",
+            "=== กลุ่ม {}",
+            "=== Gruppe {}",
+            "＝＝＝ {} ＝＝＝",
+            "### {}",
+            "## Group {}:",
+        ),
     ],
 )
 def test_headings_of_sections(heading: str) -> None:
@@ -62,7 +83,7 @@ def test_headings_of_sections(heading: str) -> None:
 
 
 def test_headings_within_a_text_are_part_of_it() -> None:
-    text = "First.\n==== 2. Background ====\nMore.\n| === 1 | 2 |"
+    text = "First.\n==== 2. Background ====\nMore.\n| === 1 | 2 |\n=== Chapter 2 ===\n## 2"
     assert [(number, text.strip()) for number, text in split_groups(f"=== 1\n{text}")] == [(1, text)]
 
 
@@ -75,6 +96,16 @@ def test_repeated_headings_and_those_of_a_text_lose_nothing() -> None:
     with pytest.raises(StopIteration) as finished:
         steps.send(answer)
     assert finished.value.value == ["First.\n\nMore.", "Second.\n\nThird.", None]
+
+
+def test_groups_numbered_from_zero_keep_their_order() -> None:
+    groups = [("Orsk", "Vale"), ("Orsk", "Mill")]
+    document = Document(id="a", title="a", text="The mill of Orsk.")
+    steps = EntiGraph(relations_per_request=2).write(WritingTask(document=document, kind="pair", about=groups))
+    next(steps)
+    with pytest.raises(StopIteration) as finished:
+        steps.send("=== 0\nFirst.\n=== 1\nSecond.")
+    assert finished.value.value == ["First.", "Second."]
 
 
 def test_ids_of_texts_are_distinct() -> None:

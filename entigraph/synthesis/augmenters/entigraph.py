@@ -1,6 +1,7 @@
 """EntiGraph (paper §2.2): list the entities of a document, then write about their pairs and triples."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -25,19 +26,31 @@ from entigraph.synthesis.augmenters.student_feedback import (
     worst_known_next,
 )
 from entigraph.synthesis.base import BadAnswer, PromptAugmenter, Steps, WritingTask, round_robin
-from entigraph.text.json_answers import STRING, array_schema, object_schema, parse_object
+from entigraph.text.json_answers import STRING, array_schema, object_schema, parse_json_answer, parse_object
 from entigraph.text.normalization import SURROGATE, normalize_text
+from entigraph.text.writing_systems import HANGUL, PLAIN_SPELLING, UNSPACED
 
 ENTITY_SCHEMA = object_schema(summary=STRING, entities=array_schema())
-# Writers decorate the heading "=== 1", and repeat the entities after it.
+# Writers decorate the heading "=== 1", translate "group" in "=== Group 1", and repeat the entities after it.
 GROUP_HEADING = re.compile(
-    r"^[^\w\n=|]*(?P<bars>={3,})[^\w\n=]*(?:group|text|section|part)?[^\w\n=]*(?P<number>\d{1,4})(?:[^\w\n][^\n]{0,100})?$",
+    rf"^[^\w\n=|]*(?P<bars>={{3,}})(?P<word>[^\d\n=|]{{0,30}})(?P<number>\d{{1,4}})[{UNSPACED}{HANGUL}]{{0,4}}"
+    r"(?:[^\w\n][^\n]{0,100})?$",
+    re.MULTILINE,
+)
+MARKDOWN_HEADING = re.compile(
+    r"^[ *]*(?P<bars>#{1,6})[ *]*(?P<word>(?:group|text)?)[ *]*(?P<number>\d{1,4})[ *:.]*$",
     re.MULTILINE | re.IGNORECASE,
 )
+COMMON_WORDS = ("", "group", "text", "section", "part")
 BULLET, NUMBERING = re.compile(r"^(?:[-–—•*#]+ +)+"), re.compile(r"^\d{1,3}[.)] +")
-EMPHASIS = re.compile(r"^(\*\*|\*|`)(.+)\1$")
+EMPHASIS = re.compile(r"^(?P<mark>\*\*|\*|`|__(?=.*\s))(?P<name>.+)(?P=mark)$")
+QUOTED = re.compile(
+    r"^(?:\"(?P<straight>[^\"]+)\"|“(?P<curly>[^“”]+)”|«(?P<angle>[^«»]+)»|「(?P<corner>[^「」]+)」|"
+    r"\[(?P<link>[^\[\]]+)\](?:\([^()]*\))?)$"
+)
 AROUND_NAMES = " \t\n,;:•"
-NAME_KEYS = ("name", "entity", "title", "text", "label")
+NAME_KEYS = ("name", "entity", "entity_name", "title", "text", "label", "value")
+FULL_WIDTH: Mapping[int, int] = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +162,10 @@ class EntiGraph(EntityAugmenter):
             return [answer]
         texts: dict[int, str] = {}
         group = 0
-        for number, text in split_groups(answer):
+        sections = list(split_groups(answer))
+        counted_from_zero = bool(sections) and sections[0][0] == 0
+        for number, text in sections:
+            number += counted_from_zero
             group = number if 0 < number <= len(task.about) else group  # other numbers are headings within a text
             texts[group] = f"{texts.get(group, '')}\n\n{text.strip()}".strip()
         return [texts.get(number) or None for number in range(1, len(task.about) + 1)]
@@ -170,12 +186,21 @@ class EntiGraph(EntityAugmenter):
 
 
 def split_groups(answer: str) -> Iterator[tuple[int, str]]:
-    """Yields the number and the text under each heading. A heading within a text has another number of equals signs."""
-    headings = list(GROUP_HEADING.finditer(answer))
+    """Yields the number and the text under each heading. A heading within a text has other bars or another word."""
+    headings = list(GROUP_HEADING.finditer(answer.replace("＝", "="))) or list(MARKDOWN_HEADING.finditer(answer))
+    words = Counter(map(heading_word, headings))
+    word = "" if words[""] else max(words, key=words.__getitem__, default="")
+    headings = [heading for heading in headings if heading_word(heading) == word]
     headings = [heading for heading in headings if heading["bars"] == headings[0]["bars"]]
     ends = [*(heading.start() for heading in headings[1:]), len(answer)]
     for heading, end in zip(headings, ends, strict=False):
         yield int(heading["number"]), answer[heading.end() : end]
+
+
+def heading_word(heading: re.Match[str]) -> str:
+    """Returns the word before the number; empty for the common ones."""
+    word = heading["word"].strip(" \t\u3000#*_-–—:.([").casefold()
+    return "" if word in COMMON_WORDS else word
 
 
 def request_entities(
@@ -206,13 +231,37 @@ def read_entities(answer: str) -> tuple[str, list[str]]:
     try:
         fields = parse_object(answer, "entities", kind=list)
     except ValueError:
-        raise BadAnswer("entities that are not the JSON asked for") from None
+        try:
+            fields = find_entities(parse_json_answer(answer, lambda value: find_entities(value) is not None)) or {}
+        except ValueError:
+            raise BadAnswer("entities that are not the JSON asked for") from None
     return str(fields.get("summary") or ""), [name for entry in fields["entities"] if (name := read_name(entry))]
 
 
+def find_entities(value: Any, depth: int = 3) -> dict[str, Any] | None:
+    """Returns the fields `entities`, as a list, and `summary` in JSON of another shape; None if there is no list."""
+    if isinstance(value, list):  # not a number in brackets, such as "[1]"
+        several = len(value) > 1 and all(isinstance(entry, str | dict) and read_name(entry) for entry in value)
+        return {"entities": value} if several else None
+    if not isinstance(value, dict) or not depth:
+        return None
+    fields = {str(key).casefold(): field for key, field in value.items()}
+    entities = fields.get("entities")
+    if isinstance(entities, dict):  # by type, or each with its type
+        lists = [entry for entry in entities.values() if isinstance(entry, list)]
+        entities = [*chain(*lists)] if lists else [*entities]
+    if isinstance(entities, list):
+        return {"summary": fields.get("summary"), "entities": entities}
+    nested = (find_entities(field, depth - 1) for field in fields.values() if isinstance(field, dict))
+    return next(filter(None, nested), None)
+
+
 def read_name(entry: Any) -> str | None:
+    if isinstance(entry, list) and entry:  # a name and its type
+        entry = entry[0]
     if isinstance(entry, dict):
-        return next((entry[key] for key in NAME_KEYS if isinstance(entry.get(key), str)), None)
+        fields = {str(key).casefold(): field for key, field in entry.items()}
+        return next((fields[key] for key in NAME_KEYS if isinstance(fields.get(key), str)), None)
     if isinstance(entry, int | float) and not isinstance(entry, bool):
         return str(entry)
     return entry if isinstance(entry, str) else None
@@ -221,8 +270,9 @@ def read_name(entry: Any) -> str | None:
 def group_spellings(names: Iterable[str]) -> dict[str, list[str]]:
     """Returns the distinct names, each with the other spellings that count as the same name.
 
-    Normalizes Unicode, removes list markers and Markdown, and keeps the first of names that differ in case only. The
-    punctuation of a name stays: ".NET", "-273 degrees", "U.S.".
+    Normalizes Unicode, removes list markers, Markdown and enclosing quotation marks, and keeps the first of names that
+    differ only in case, width, or the form of apostrophes and hyphens. The punctuation of a name stays: ".NET",
+    "-273 degrees", "U.S.".
     """
     written_names = [SURROGATE.sub("", name).strip() for name in names]
     printable = [" ".join(normalize_text(name).split()) for name in written_names]
@@ -231,11 +281,14 @@ def group_spellings(names: Iterable[str]) -> dict[str, list[str]]:
         plain_names = [NUMBERING.sub("", name) for name in plain_names]
     known: dict[str, tuple[str, str, list[str]]] = {}  # name, as first written, other spellings
     for name, written in zip(plain_names, written_names, strict=True):
-        plain = EMPHASIS.sub(r"\2", name).strip(AROUND_NAMES)
+        plain = EMPHASIS.sub(r"\g<name>", name).strip(AROUND_NAMES)
+        if quoted := QUOTED.match(plain):
+            plain = quoted[quoted.lastgroup or 0].strip(AROUND_NAMES)
         if plain.endswith((".", "。")) and "." not in plain[:-1]:  # a sentence's end, not an abbreviation's
             plain = plain[:-1].rstrip()
         if any(character.isalnum() for character in plain):
-            _, first, others = known.setdefault(plain.casefold(), (plain, written, []))
+            key = plain.translate(FULL_WIDTH).translate(PLAIN_SPELLING).casefold()
+            _, first, others = known.setdefault(key, (plain, written, []))
             if written != first and written not in others:
                 others.append(written)
     return {name: others for name, _, others in known.values()}
