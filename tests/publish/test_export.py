@@ -71,6 +71,19 @@ def test_command_writes_a_new_file_only(command: Command, tmp_path: Path) -> Non
     assert again.returncode == 1 and "exists; name another file" in again.stderr
 
 
+def test_gguf_is_written_by_the_script_of_llama_cpp(command_here: Command, tiny_model: Path, tmp_path: Path) -> None:
+    result = command_here("export", "gguf", str(tiny_model), "--llama-cpp", str(tmp_path))
+    assert result.returncode == 1 and "convert_hf_to_gguf.py not found; expected a clone of llama.cpp" in result.stderr
+    script = "import sys; from pathlib import Path; Path(sys.argv[3]).write_text(' '.join(sys.argv[1:3]))"
+    (tmp_path / "convert_hf_to_gguf.py").write_text(script)
+    out = tmp_path / "tiny.gguf"
+    result = command_here("export", "gguf", str(tiny_model), "--llama-cpp", str(tmp_path), "--out", str(out))
+    assert result.returncode == 0 and out.read_text() == f"{tiny_model} --outfile", result.stderr
+    (tmp_path / "convert_hf_to_gguf.py").write_text("raise SystemExit(3)")
+    result = command_here("export", "gguf", str(tiny_model), "--llama-cpp", str(tmp_path), "--out", f"{out}2")
+    assert result.returncode == 1 and "failed, see its output above" in result.stderr
+
+
 def test_modelfile_has_the_prompt_of_the_evaluations_or_the_model_s_template(tiny_model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(tiny_model, folder)
