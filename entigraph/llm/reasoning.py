@@ -3,30 +3,43 @@
 import re
 from typing import NamedTuple
 
-PREFIX = "(?:longcat|seed|model|inner|internal|agent)_"
+PREFIX = "(?:longcat|seed|model|inner|internal|agent|deep|self|ant)[-_]?"
 NAMES = (
-    rf"(?:{PREFIX})?(?:think|thinking|thought|reasoning)(?:_process)?|{PREFIX}thoughts"
-    "|internal_monologue|inner_monologue|chain_of_thought"
+    rf"(?:{PREFIX})?(?:think|thinking|thought|reasoning)(?:[-_](?:process|content|on))?|{PREFIX}thoughts"
+    "|(?:internal|inner)[-_]monologue|chain[-_]of[-_]thought|step[-_]by[-_]step"
 )
-ORDINARY_NAMES = "thoughts|reason|reflection|scratchpad|analysis|cot"  # also used in documents
+# also used in documents
+ORDINARY_NAMES = "thoughts|reason|(?:self[-_])?reflection|scratch[-_]?pad|analysis|cot|rationale|planning|critique|思考"
+WORDS_OF_THOUGHT = "(?:think|thinking|thoughts?|reasoning)"
 # (opening tag, closing tag) of each family. XML tags may have a namespace and attributes.
 FAMILIES = (
-    (rf"<(?:\w+:)?(?:{NAMES})(?:\s[^<>]*)?>", rf"</(?:\w+:)?(?:{NAMES})\s*>"),
-    (r"&lt;(?:think|thinking|thought|reasoning)&gt;", r"&lt;/(?:think|thinking|thought|reasoning)&gt;"),
-    (r"\[(?:THINK|THINKING|THOUGHT|REASONING)\]", r"\[/(?:THINK|THINKING|THOUGHT|REASONING)\]"),
+    (rf"<(?:\w+:)?(?:{NAMES})(?:\s[^<>]*)?(?<!/)>", rf"<\s*\\?/\s*(?:\w+:)?(?:{NAMES})\s*>"),
+    (rf"＜(?:{NAMES})＞", rf"＜/(?:{NAMES})＞"),
+    (rf"&lt;{WORDS_OF_THOUGHT}&gt;", rf"&lt;/{WORDS_OF_THOUGHT}&gt;"),
+    (rf"\[{WORDS_OF_THOUGHT}\]", rf"\[/{WORDS_OF_THOUGHT}\]"),
     (r"◁think▷", r"◁/think▷"),
-    (r"<\|(?:START|BEGIN)_(?:THINKING|REASONING)\|>", r"<\|END_(?:THINKING|REASONING)\|>"),
-    (r"<\|begin_of_(?:thought|thinking|reasoning)\|>", r"<\|end_of_(?:thought|thinking|reasoning)\|>"),
-    (r"<\|(?:think|thinking|reasoning)\|>", r"<\|(?:/think|/thinking|/reasoning|end_think|end_thinking)\|>"),
+    (
+        rf"<[|｜](?:start|begin)[_▁]?(?:of)?[_▁]?{WORDS_OF_THOUGHT}[|｜]>",
+        rf"<[|｜]end[_▁]?(?:of)?[_▁]?{WORDS_OF_THOUGHT}[|｜]>",
+    ),
+    (
+        rf"<\|{WORDS_OF_THOUGHT}\|>",
+        rf"<\|(?:/|end_){WORDS_OF_THOUGHT}\|>|<\|end\|>\s*<\|begin\|>assistant<\|content\|>",
+    ),
     (r"<\|inner_prefix\|>", r"<\|inner_suffix\|>"),
-    (r"<details\s+type=[\"']?reasoning[\"']?[^<>]*>", r"</details>"),
-    (r"(?<![^\n])```(?:think|thinking|thought|reasoning)[ \t]*(?=\n)", r"(?<=\n)```(?![^\n])"),
-    (rf"<(?:{ORDINARY_NAMES})(?:\s[^<>]*)?>", rf"</(?:{ORDINARY_NAMES})\s*>"),
+    (r"<unused94>(?:thought)?", r"<unused95>"),  # MedGemma
+    (
+        rf"<details\s+type=[\"']?reasoning[\"']?[^<>]*>|<details>\s*<summary>\s*{WORDS_OF_THOUGHT}[^<>]*</summary>",
+        r"</details>",
+    ),
+    (rf"(?<![^\n])```{WORDS_OF_THOUGHT}[ \t]*(?=\n)", r"(?<=\n)```(?![^\n])"),
+    (rf"<(?:{ORDINARY_NAMES})(?:\s[^<>]*)?(?<!/)>", rf"</(?:{ORDINARY_NAMES})\s*>"),
 )
-ORDINARY = 10  # the family that is reasoning at the beginning only
-SHARED_CLOSING = (8, 9, ORDINARY)  # families whose closing tag also ends other elements
+ORDINARY = len(FAMILIES) - 1  # the family that is reasoning at the beginning only
+SHARED_CLOSING = (ORDINARY - 2, ORDINARY - 1, ORDINARY)  # families whose closing tag also ends other elements
+EMPTY = re.compile(rf"\A\s*<(?:{NAMES})\s*/>", re.IGNORECASE)
 CODE = re.compile(r"^[ \t]*(```+|~~~+)[^\n]*\n.*?^[ \t]*\1[ \t]*$", re.DOTALL | re.MULTILINE)
-TAG_STARTS = "<[◁&`"
+TAG_STARTS = "<[◁&`＜"
 TAG_START = re.compile(f"[{re.escape(TAG_STARTS)}]")
 TAG = re.compile(
     "|".join(f"(?P<open{number}>{first})|(?P<close{number}>{last})" for number, (first, last) in enumerate(FAMILIES)),
@@ -71,7 +84,7 @@ def separate_reasoning(text: str) -> SeparatedText:
     has_words = any(hint in text for hint in WORD_HINTS)
     if not has_words and not any(start in text for start in TAG_STARTS):
         return SeparatedText(text, "")
-    answer, in_words = separate_words(text) if has_words else (text, [])
+    answer, in_words = separate_words(text) if has_words else (EMPTY.sub("", text), [])
     answer, in_channels = separate_channels(answer)
     answer, in_tags = separate_tags(answer)
     if answer == text:

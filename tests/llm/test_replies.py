@@ -59,6 +59,18 @@ def reply(message: Mapping[str, Any], finish_reason: str | None = "stop", usage:
         "analysisPLANassistantfinalLamp.",
         "Here is my thought process:\nPLAN\nHere is my response:\nLamp.",
         "Here are my reasoning steps:\nPLAN\n[BEGIN FINAL RESPONSE]\nLamp.\n[END FINAL RESPONSE]",
+        "<antThinking>PLAN</antThinking>Lamp.",
+        "<thought-process>PLAN</thought-process>Lamp.",
+        "<reasoning_content>PLAN</reasoning_content>Lamp.",
+        "<unused94>thought\nPLAN<unused95>Lamp.",
+        "<|think|>PLAN<|end|><|begin|>assistant<|content|>Lamp.",
+        "<|startofthink|>PLAN<|endofthink|>Lamp.",
+        "<｜begin▁of▁thought｜>PLAN<｜end▁of▁thought｜>Lamp.",
+        "<think>PLAN<\\/think>Lamp.",
+        "<think>PLAN</ think>Lamp.",
+        "＜think＞PLAN＜/think＞Lamp.",
+        "<details>\n<summary>Thinking</summary>\nPLAN\n</details>\nLamp.",
+        "<scratch_pad>PLAN</scratch_pad>Lamp.",
         "<longcat_think>PLAN</longcat_think>Lamp.",
         "<thought_process>PLAN</thought_process>Lamp.",
         "<think>PLAN</think><answer>Lamp.</answer>",
@@ -74,6 +86,11 @@ def test_reasoning_in_the_text_is_separated(text: str) -> None:
     answer, reasoning = separate_reasoning(text)
     assert answer == "Lamp." and "PLAN" in reasoning
     assert separate_reasoning(answer).answer == answer
+
+
+def test_empty_element_before_the_answer_is_removed() -> None:
+    for element in ("<think/>", "<think />"):
+        assert separate_reasoning(f"{element}\nLamp.") == ("Lamp.", "")
 
 
 def test_reasoning_that_does_not_end_leaves_no_answer() -> None:
