@@ -18,9 +18,15 @@ from omegaconf import DictConfig
 from entigraph.cli import TOOLS
 from entigraph.config.overrides import normalize_overrides
 from entigraph.config.schema import Command
+from tests.conftest import study_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "experiments" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^(<!-- not run -->\n)?```([a-z]*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+OTHER_COMMAND = re.compile(
+    r"^((git|export|python3?|pip|wandb|llama-server|ollama|vllm|ssh|source|cd) |\.venv/|.*entigraph\.run\()",
+    re.MULTILINE,
+)
 LINK = re.compile(r"\]\(([^)\s#]*)(?:#([^)\s]+))?\)")
 
 
@@ -100,6 +106,23 @@ def code_block_commands() -> Iterator[tuple[str, list[str]]]:
                 command = re.sub(r"\s\s+#.*", "", line)
                 if re.match(r"entigraph ([a-z]+( |$)|stage=)", command) and not command.endswith(("...", "…")):
                     yield page.name, shlex.split(command)[1:]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_that_no_test_reads_are_marked(page: Path) -> None:
+    """Other commands of code blocks are composed or parsed by the tests below, and Python is run."""
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    for mark, _, block in BLOCK.findall(page.read_text(encoding="utf-8")):
+        assert mark or not OTHER_COMMAND.search(block), f"{page.name}: add <!-- not run --> above {block}"
+        assert {*re.findall(r"^make ([a-z-]+)", block, re.MULTILINE)} <= {*targets}
+
+
+def test_documented_python_runs(smoke: Path) -> None:
+    blocks = BLOCK.findall((ROOT / "docs" / "python.md").read_text(encoding="utf-8"))
+    runnable = [block for mark, kind, block in blocks if kind == "python" and not mark]
+    assert len(runnable) == 2
+    for block in runnable:
+        exec(block.replace("outputs/studies/scaling-fictional-1a2b3c4d", str(study_of(smoke))), {})
 
 
 def test_documented_tools_have_these_options() -> None:
