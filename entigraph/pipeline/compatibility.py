@@ -22,6 +22,7 @@ def check_components(run: Components) -> list[str]:
     """Returns the problems that are visible before the artifacts are known."""
     return [
         *source_problems(run),
+        *changed_since_problems(run),
         *evaluation_problems(run),
         *question_problems(run),
         *baseline_problems(run),
@@ -50,6 +51,12 @@ def source_problems(run: Components) -> Iterator[str]:
         yield from collect_problems(find_sources)
     if run.model.path and not enclosing_artifact(run.model.path, run.root):
         yield from collect_problems(check_model_path, run.model.path)
+
+
+def changed_since_problems(run: Components) -> Iterator[str]:
+    earlier = run.tokens.changed_since
+    if earlier and not enclosing_artifact(earlier, run.root) and not Path(earlier).expanduser().is_dir():
+        yield f"tokens.changed_since: {earlier} does not exist; set it to a corpus folder, outputs/corpus/NAME"
 
 
 def evaluation_problems(run: Components) -> Iterator[str]:

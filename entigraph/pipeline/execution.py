@@ -25,6 +25,7 @@ from entigraph.runtime.progress import Progress, SilentProgress
 from entigraph.storage import artifact, cleanup, locks
 from entigraph.storage.artifact import Artifact, enclosing_artifact
 from entigraph.storage.private_marks import mark_private
+from entigraph.synthesis.augmenters.active_reading import ReadingVariant
 from entigraph.tracking.base import Tracker
 from entigraph.training.adapters import adapter_of, check_adapter
 from entigraph.training.component_nodes import check_external_nodes, has_external_nodes, resolved_nodes
@@ -128,7 +129,7 @@ def find_problems(run: Run) -> list[str]:
     if run.writes_texts or run.writes_questions or run.judges_texts:
         problems += collect_problems(run.llm.check)
     if run.writes_texts:
-        problems += find_quoted_questions(run)
+        problems += [*find_quoted_questions(run), *find_writer_problems(run)]
     if retrieves:
         problems += collect_problems(run.retriever.check)
     if evaluates:
@@ -138,6 +139,16 @@ def find_problems(run: Run) -> list[str]:
     if evaluates:
         problems += [problem for task in run.tasks.values() for problem in collect_problems(task.check)]
     return problems + find_baseline_problems(run)
+
+
+def find_writer_problems(run: Run) -> list[str]:
+    """Returns a task of the augmenter that only a language model can do, if the offline writer would get it."""
+    if run.llm.name != "offline" or getattr(run.augmenter, "variant", None) != ReadingVariant.task:
+        return []
+    return [
+        "augmenter.variant=task: the offline writer cannot relate a document to a purpose; choose another writer "
+        "(llm=openai, llm=vllm)"
+    ]
 
 
 def find_training_problems(run: Run) -> list[str]:

@@ -71,13 +71,15 @@ def sweep_training_lines(runs: Sequence[Run]) -> Iterator[str]:
         )
     else:
         yield "  time: unknown; the first training measures it"
-    known_parameters = [(run, parameters) for run in pending if (parameters := count_parameters(run, finished))]
+    parameters = [count_parameters(run, finished) for run in pending]
+    known_parameters = [(run, count) for run, count in zip(pending, parameters, strict=True) if count]
     if known_parameters:
         models = sum(count * BYTES_PER_PARAMETER[run.trainer.save_dtype] for run, count in known_parameters)
         checkpoint = max(count * (WEIGHT_BYTES + moment_bytes(run.optim)) for run, count in known_parameters)
+        unknown = count_unknown(parameters, "of unknown size")
         yield (
-            f"  disk: about {format_bytes(models)} for the trained models, and {format_bytes(checkpoint)} for the "
-            "checkpoint of each running job (twice that while one is written)"
+            f"  disk: about {format_bytes(models)} for the trained models{unknown}; "
+            f"{format_bytes(checkpoint)} for the checkpoint of each running job (twice that while one is written)"
         )
 
 

@@ -55,6 +55,13 @@ def test_throughput_of_finished_runs_gives_the_time(configured: Configured) -> N
     assert training_hours(run, 3600.0, [{"seconds": 10, "counts": {"tokens": 20}}]) == 0.5
 
 
+def test_models_of_unknown_size_are_counted(configured: Configured) -> None:
+    known = configured(*SMALL)
+    later = configured(*SMALL, "model=pretrained", f"model.path={known.artifacts.training.folder}/model")
+    (disk,) = [line for line in sweep_training_lines([known, later]) if "disk" in line]
+    assert "MB for the trained models, and 1 of unknown size; " in disk
+
+
 def test_lines_cover_the_runs_that_are_not_trained(configured: Configured) -> None:
     runs = [configured(*SMALL, f"seed={seed}") for seed in range(3)]
     finish_training(runs[0], seconds=3600.0)

@@ -88,7 +88,7 @@ def test_changed_new_and_removed_documents(tmp_path: Path) -> None:
 
 
 def test_changed_since_needs_a_corpus_folder(configured: Callable[..., Run], tmp_path: Path) -> None:
-    run = configured(f"tokens.changed_since={tmp_path / 'nowhere'}")
+    run = configured(f"tokens.changed_since={tmp_path}")
     write_corpus(run.artifacts.corpus.folder, [Document(id="one", title="one", text="one")])
     with pytest.raises(DataError, match=r"tokens.changed_since must be a corpus folder with documents.jsonl"):
         select_documents(run)

@@ -74,7 +74,8 @@ def test_purpose_that_quotes_a_question_is_rejected(
     run = configured("corpus.documents=1", "augmenter=active_reading_task", leaking)
     with pytest.raises(ConfigError, match=rf"augmenter.purpose: quotes the evaluation question {question.id}"):
         execution.run_stage(run, Stage.synthesis, SilentProgress())
-    assert any("quotes the evaluation question" in problem for problem in execution.find_problems(run))
+    problems = "\n".join(execution.find_problems(run))
+    assert "quotes the evaluation question" in problems and "cannot relate a document to a purpose" in problems
 
 
 def test_long_questions_are_quoted_in_part() -> None:
