@@ -35,30 +35,41 @@ TASK = (
     r"(?:that|this|such) (?:kind|type|sort|content|material|information)\b|copyrighted (?:material|text|content)\b|"
     r"\b(?:that|this)[.!\]\s]*\Z)"
 )
-AI = (
-    r"(?:as|i['’]m(?: just| only)?|i am(?: just| only)?) an? "
-    r"(?:\w+ ){0,3}?(?:AI|language model|LLM|chatbot)\b[^.!?\n]{0,120}?"
+AI = r"an? (?:\w+ ){0,3}?(?:AI|language model|LLM|chatbot)\b[^.!?\n]{0,120}?"
+
+
+OTHER_LANGUAGES = (  # an apology, the inability, and the act, in this order within one sentence
+    ("ขออภัย|ขอโทษ|เสียใจ", "ไม่สามารถ", "ช่วย|ให้ข้อมูล|ตอบ|เขียน|สร้าง|ดำเนินการ"),
+    ("क्षमा करें|माफ़ करें|माफ करें|मुझे खेद है", "सहायता|मदद|उत्तर|अनुरोध|सामग्री", "नहीं (?:कर|दे) (?:सकत|पा)|असमर्थ"),
+    ("(?:আমি )?দুঃখিত|ক্ষমা করবেন", "সাহায্য|উত্তর|অনুরোধ|লিখতে", "পারব না|পারি না|পারছি না|অক্ষম"),
+    ("(?:אני )?מצטערת?|סליחה", "לא (?:יכולה?|אוכל|ניתן)", "לעזור|לסייע|לספק|לכתוב|לענות|לבצע|ליצור|להמשיך"),
+    ("متأسفم|متاسفم|ببخشید", "نمی[\u200c ]?توانم|قادر نیستم", "کمک|پاسخ|ارائه|بنویسم|تولید|ادامه"),
+    ("Üzgünüm|Özür dilerim|Maalesef", "", "yardımcı olam|(?:yaz|sağlay|yanıtlay|oluştur)am|(?:getir|üret)em"),
+    ("Przepraszam|Przykro mi|Niestety", "nie (?:mogę|jestem w stanie)", "pomóc|spełnić|napisać|udzielić|wygenerować"),
+    ("Omlouvám se|Je mi líto|Bohužel", "nemohu|nemůžu", "pomoci|pomoct|napsat|splnit|poskytnout|odpovědět|vyhovět"),
+    ("Вибачте|Перепрошую|На жаль", "не з?можу", "допомогти|виконати|надати|написати|створити|відповісти"),
+    (
+        "Het spijt me|Helaas|Sorry",
+        r"(?:ik kan|kan ik) [^.!?\n]{0,40}?(?:niet|geen)\b",
+        "helpen|voldoen|schrijven|genereren|geven",
+    ),
+    (
+        "Jag är ledsen|Jag beklagar|Tyvärr|Förlåt",
+        r"(?:jag kan|kan jag) (?:\w+ )?inte",
+        "hjälpa|skriva|svara|skapa|uppfylla",
+    ),
+    ("Beklager|Jeg beklager|Desværre|Dessverre", r"(?:jeg kan|kan jeg) (?:\w+ )?ikke", "hjælpe|hjelpe|skrive|svare"),
+    ("Pahoittelen|Valitettavasti|Olen pahoillani", "en voi", "auttaa|kirjoittaa|vastata|tuottaa|toteuttaa"),
+    ("Sajnálom|Sajnos|Elnézést", "nem", "segíthetek|áll módomban|tudo[km] (?:segíteni|írni|válaszolni)"),
+    ("Îmi pare rău|Din păcate", "nu (?:te |vă )?(?:pot|putem)", "ajuta|scrie|oferi|furniza|răspunde"),
+    ("Λυπάμαι|Δυστυχώς|Συγγνώμη|Είμαι γλωσσικό μοντέλο", "δεν μπορώ να", "βοηθήσω|γράψω|παρέχω|απαντήσω|δημιουργήσω"),
+    ("Xin lỗi|Rất tiếc|Tôi xin lỗi|Tôi rất tiếc", "không thể", "giúp|hỗ trợ|cung cấp|viết|trả lời|thực hiện"),
+    (
+        "Maaf|Mohon maaf",
+        "saya (?:tidak (?:dapat|bisa)|tak (?:dapat|boleh))",
+        "membantu|memenuhi|memberikan|menulis|menjawab|membuat",
+    ),
 )
-
-
-OTHER_LANGUAGES = {  # an apology and the inability that follows it, as the model says it of itself
-    "ขออภัย|ขอโทษ": "ไม่สามารถ",
-    "क्षमा करें|माफ़ करें|माफ करें": "नहीं कर सकत|नहीं कर पा",
-    "אני מצטער|מצטער|סליחה": "לא (?:יכול|אוכל|ניתן)",
-    "Üzgünüm|Özür dilerim|Maalesef": r"\b\w+(?:amam|emem|amıyorum|emiyorum)\b",
-    "Przepraszam|Przykro mi|Niestety": "nie mogę|nie jestem w stanie",
-    "Het spijt me|Helaas|Sorry": r"(?:ik kan|kan ik) [^.!?\n]{0,40}?(?:niet|geen)\b",
-    "Xin lỗi|Rất tiếc": "tôi không thể|không thể",
-    "Вибачте|Перепрошую|На жаль": "я не можу|не можу",
-    "Maaf|Mohon maaf": "saya (?:tidak (?:dapat|bisa)|tak (?:dapat|boleh))",
-    "متأسفم|متاسفم|ببخشید": "نمی[\u200c ]?توانم",
-    "Jag är ledsen|Jag beklagar|Tyvärr|Förlåt": "(?:jag kan|kan jag) [^.!?\n]{0,20}?inte",
-    "Omlouvám se|Je mi líto|Bohužel": "nemohu|nemůžu",
-    "Sajnálom|Sajnos|Elnézést": "nem (?:segíthetek|tudok|áll módomban)",
-    "Îmi pare rău|Din păcate": "nu (?:te |vă )?pot",
-    "Λυπάμαι|Δυστυχώς|Συγγνώμη|Είμαι γλωσσικό μοντέλο": "δεν μπορώ",
-    "দুঃখিত": "পারব না|পারছি না|পারি না",
-}
 
 
 def rule(*parts: str) -> re.Pattern[str]:
@@ -97,7 +108,9 @@ RULES: Mapping[str, re.Pattern[str]] = {
         r"please (?:provide|share|paste) (?:me )?(?:with )?(?:the|your) (?:document|text)(?: that)? "
         r"you(?:['’]d| would)? (?:like|want) me to\b"
     ),
-    "a remark about being an AI, and inability": rule(f"(?:{APOLOGY})?", AI, UNABLE),
+    "a remark about being an AI, and inability": rule(
+        f"(?:{APOLOGY})?(?:as {AI}{UNABLE}|(?:i['’]m|i am)(?: just| only)? {AI}{UNABLE}{ACT})"
+    ),
     "a request against a policy": rule(
         rf"(?:{APOLOGY})?(?:this|that|your|the) (?:request|prompt|content you) [^.!?\n]{{0,60}}?"
         r"(?:violates?|against|conflicts with|not allowed|not permitted)\b"
@@ -105,7 +118,7 @@ RULES: Mapping[str, re.Pattern[str]] = {
     "an apology and inability, in Chinese": rule(
         r"(?:非常|很|十分|实在)?(?:抱歉|对不起|對不起|不好意思)[^。！？\n]{0,40}(?:无法|不能|無法|没办法|不便|不会)[^。！？\n]{0,12}",
         r"(?:提供|协助|協助|帮助|幫助|满足|滿足|完成|回答|处理|處理|生成|改写|改寫|撰写|撰寫|继续|繼續|讨论|討論|执行|執行|这样做|這樣做)",
-        r"|(?:我|本人)(?:无法|不能|無法)(?:提供|协助|協助|帮助|幫助|满足|滿足|完成|回答)[^。！？\n]{0,20}[。！\s]*\Z",
+        r"|(?:我|本人)(?:无法|不能|無法)(?:提供|协助|協助|帮助|幫助|满足|滿足|完成|回答)[^。！？，\n]{0,20}[。！\s]*\Z",
         r"|作为(?:一个|一名)?(?:人工智能|AI|大?语言模型)[^。！？\n]{0,40}(?:无法|不能)",
     ),
     "an apology and inability, in Japanese": rule(
@@ -119,12 +132,12 @@ RULES: Mapping[str, re.Pattern[str]] = {
     "an apology and inability, in Arabic": rule(
         r"(?:عذر(?:ا|ًا|اً)|آسف|أنا آسف|أعتذر|للأسف|نأسف)[^.\n]{0,40}",
         r"(?:لا (?:أستطيع|يمكنني|يمكننا|نستطيع|أقدر)|لن أتمكن)",
-        r"|لا (?:أستطيع|يمكنني) (?:المساعدة|مساعدتك|تقديم|تلبية)[^.\n]{0,40}[.\s]*\Z",
+        r"|لا (?:أستطيع|يمكنني) (?:المساعدة|مساعدتك|تقديم|تلبية)[^.،\n]{0,40}[.\s]*\Z",
     ),
     "an apology and inability, in Russian": rule(
         r"(?:Извините|Простите|К сожалению|Прошу прощения)[^.!?\n]{0,40}(?:не могу|не смогу|не можем)[^.!?\n]{0,20}",
         r"(?:помочь|выполнить|предоставить|написать|создать|ответить|переписать|обработать|продолжить)",
-        r"|Я не могу (?:вам )?(?:помочь|выполнить|ответить)[^.!?\n]{0,40}[.!\s]*\Z",
+        r"|Я не могу (?:вам )?(?:помочь|выполнить|ответить)[^.!?,\n]{0,40}[.!\s]*\Z",
     ),
     "an apology and inability, in German": rule(
         r"(?:(?:Es )?tut mir (?:sehr )?leid|Entschuldigung|Leider)",
@@ -144,7 +157,10 @@ RULES: Mapping[str, re.Pattern[str]] = {
     ),
     "an apology and inability, in another language": rule(
         "(?:",
-        "|".join(rf"(?:{apology})[^\n]{{0,60}}?(?:{inability})" for apology, inability in OTHER_LANGUAGES.items()),
+        "|".join(
+            rf"(?:{first})[^.!?।\n]{{0,60}}?(?:{then})[^.!?।\n]{{0,60}}?(?:{act})"
+            for first, then, act in OTHER_LANGUAGES
+        ),
         r")[^\n]{0,120}\Z",
     ),  # fmt: skip
 }
