@@ -24,15 +24,16 @@ CGROUPS = (
 
 
 def keep_freed_memory() -> None:
-    """Makes malloc reuse the memory of freed CPU tensors.
+    """Makes malloc reuse the memory of freed CPU tensors of up to 128 MiB.
 
     By default glibc returns large blocks to the system, and every training step maps and zeroes them again, which
-    takes a sixth of a small model's time (`python benchmarks/train.py speed`). Does nothing without glibc.
+    takes a sixth of a small model's time (`python benchmarks/train.py speed`). Larger ones, such as the embeddings of a
+    model of real size, would fragment the memory that is kept. Does nothing without glibc.
     """
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
             mallopt = ctypes.CDLL(None).mallopt
-            mallopt(MMAP_THRESHOLD, 2**30)
+            mallopt(MMAP_THRESHOLD, 2**27)
             mallopt(TRIM_THRESHOLD, 2**31 - 1)
 
 
