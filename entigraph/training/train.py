@@ -1,5 +1,6 @@
 """Runs one rank of a training run, from the latest checkpoint to the exported model."""
 
+import inspect
 import logging
 import re
 import sys
@@ -325,7 +326,7 @@ def build_trainer(
         interval = min(interval, steps) * accumulation
     arguments = {
         "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
-        **job.trainer.lightning_arguments(),
+        **job.trainer.lightning_arguments(inspect.signature(L.Trainer.__init__).parameters),
         "val_check_interval": 0.1 if interval is None and job.data.validation_fraction else interval,
         "enable_progress_bar": shows_lightning_bar(job, callbacks),
     }

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from importlib.util import find_spec
@@ -34,22 +34,6 @@ POSITIVE = (
     "log_every_n_steps",
     "checkpoint_every_n_steps",
     "threads",
-    "timeout_s",
-)
-ADDITIONAL = (  # not arguments of lightning.Trainer
-    "micro_batch_size",
-    "activation_checkpointing",
-    "compile",
-    "attention",
-    "gradient_dtype",
-    "checkpoint_every_n_steps",
-    "async_checkpoints",
-    "threads",
-    "save_dtype",
-    "float8",
-    "sharding",
-    "reshard_after_forward",
-    "cpu_offload",
     "timeout_s",
 )
 PROFILERS = ("simple", "advanced", "pytorch")
@@ -221,9 +205,9 @@ class TrainerSettings:
         """Returns the arguments that are set and prevent exact resume."""
         return [name for name in INEXACT if getattr(self, name)]
 
-    def lightning_arguments(self) -> dict[str, Any]:
-        """Returns the arguments passed to `lightning.Trainer` unchanged."""
-        names = [argument.name for argument in fields(self) if argument.name not in (*ADDITIONAL, *SET_BY_TRAINING)]
+    def lightning_arguments(self, accepted: Collection[str]) -> dict[str, Any]:
+        """Returns the arguments passed to `lightning.Trainer`, which accepts these names, unchanged."""
+        names = [field.name for field in fields(self) if field.name in accepted and field.name not in SET_BY_TRAINING]
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     @property
