@@ -1,4 +1,4 @@
-"""Pages of the documentation site that are made from other files; a hook of MkDocs.
+"""Pages of the documentation site that are generated from other files; a MkDocs hook.
 
 The home page is README.md, the experiments are experiments/README.md, the configuration reference lists every key of
 `conf/` with its default and its comment, and the command-line reference is what `--help` prints.
@@ -41,7 +41,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def site_links(markdown: str, docs: str) -> str:
-    """Returns a page of the repository with its links as those of the site."""
+    """Returns a page of the repository with links for the site."""
     markdown = re.sub(rf"(\]\(){re.escape(docs)}", r"\1", markdown)
     markdown = re.sub(r"\]\((?:\.\./)?experiments/README\.md", "](experiments.md", markdown)
     markdown = re.sub(r"\]\((?:\.\./)?README\.md", "](index.md", markdown)

@@ -10,7 +10,7 @@ from entigraph.chat.session import DEFAULT_PASSAGES, ChatSession, open_session
 from entigraph.config.arguments import add_root, parse_arguments
 from entigraph.errors import ConfigError
 
-MODEL_HELP = "a run (its name or folder), a Hugging Face folder or a Hub ID; default: the newest finished run"
+MODEL_HELP = "a run (name or folder), a Hugging Face folder or a Hub ID; default: the newest finished run"
 
 
 def ask_main(arguments: Sequence[str]) -> None:
@@ -36,7 +36,7 @@ def chat_main(arguments: Sequence[str]) -> None:
 def ask_parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="entigraph ask",
-        description="Asks a trained model, and the model that its training started from, and prints both answers.",
+        description="Asks a trained model and its base model, and prints both answers.",
     )
     parser.add_argument("questions", nargs="*", metavar="QUESTION", help="each is answered on its own")
     parser.add_argument("--model", help=MODEL_HELP)
@@ -56,13 +56,13 @@ def chat_parser() -> ArgumentParser:
     parser = ArgumentParser(prog="entigraph chat", description="A conversation with a trained model in the terminal.")
     parser.add_argument("model", nargs="?", help=MODEL_HELP)
     add_model_options(parser)
-    parser.add_argument("--with-base", action="store_true", help="also ask the model that the training started from")
+    parser.add_argument("--with-base", action="store_true", help="also ask the base model")
     return parser
 
 
 def add_model_options(parser: ArgumentParser) -> None:
     add_root(parser)
-    parser.add_argument("--base", metavar="MODEL", help="the second model, if it is not the run's base model")
+    parser.add_argument("--base", metavar="MODEL", help="a second model other than the run's base model")
     parser.add_argument(
         "--mode",
         type=Mode,
@@ -81,7 +81,7 @@ def add_model_options(parser: ArgumentParser) -> None:
         help=f"put N passages of the run's documents into the prompt (BM25; without N: {DEFAULT_PASSAGES})",
     )
     parser.add_argument("--turns", type=int, help="earlier turns in the prompt (default: chat all, completion none)")
-    parser.add_argument("--max-tokens", type=int, default=200, help="of an answer (default: %(default)s)")
+    parser.add_argument("--max-tokens", type=int, default=200, help="per answer (default: %(default)s)")
     parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
 
@@ -109,14 +109,14 @@ def session_of(options: Namespace) -> ChatSession:
     if with_base and session.base is None:
         name = session.model.name
         print(
-            f"note: no base model is known for {name}; it started from random weights, or no run made it",
+            f"note: no base model is known for {name}; it started from random weights, or no run trained it",
             file=sys.stderr,
         )
     return session
 
 
 def read_questions(file: Path) -> list[str]:
-    """Returns the lines that are neither empty nor comments, which begin with "# "."""
+    """Returns the lines of a file without empty lines and comments, which start with "# "."""
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -48,7 +48,7 @@ class TextMention:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The sentences and training texts that mention an answer's names; those that also mention a name of the question
+    """The sentences and training texts that mention an answer's names; texts that also mention a name in the question
     come first.
 
     `sentence_count` and `text_count` are totals; only the first few are listed. `joint_texts` counts the texts that
@@ -66,7 +66,7 @@ class Evidence:
 
 
 class Lineage:
-    """The documents and training texts of a run, found through the artifacts that its training was built from."""
+    """The documents and training texts of a run, found through the inputs of its training artifact."""
 
     def __init__(self, model: SelectedModel) -> None:
         corpus, synthesis, tokens = model.corpus, model.synthesis, model.tokens
@@ -83,7 +83,7 @@ class Lineage:
 
     @cached_property
     def entities(self) -> Sequence[str]:
-        """The entities of all documents, without repetitions; empty for augmenters without entity graphs."""
+        """The entities of all documents, without duplicates; empty for augmenters without entity graphs."""
         file = self.synthesis / "graphs.jsonl"
         graphs = read_jsonl(file, EntityGraph) if file.exists() else ()
         names = {entity.lower(): entity for graph in graphs for entity in graph.entities}

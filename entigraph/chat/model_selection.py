@@ -18,7 +18,7 @@ BASE_MODEL_ROW = re.compile(r"^\| base model \| (.+) \|$", re.MULTILINE)  # in t
 
 @dataclass(frozen=True)
 class SelectedModel:
-    """A model to ask. `path` is a folder or a Hub ID; `training` is the artifact of the run that made it, if any."""
+    """A model to ask. `path` is a folder or a Hub ID; `training` is the artifact of the run that trained it, if any."""
 
     name: str
     path: str
@@ -56,7 +56,7 @@ class SelectedModel:
 
 
 def select_model(name: str | None, root: Path) -> SelectedModel:
-    """Returns the model of a run's name, a folder or a Hub ID; without a name, that of the newest finished run.
+    """Returns the model of a run's name, a folder or a Hub ID; without a name, the newest finished run's model.
 
     Raises ArtifactError for an unfinished run, ConfigError for a folder that is not a model or an unknown name.
     """
@@ -113,7 +113,7 @@ def newest_run(root: Path) -> SelectedModel:
 
 
 def run_folders(root: Path) -> list[Path]:
-    """Returns the training and evaluation artifacts under the root, also unfinished ones."""
+    """Returns the training and evaluation artifacts under the root, including unfinished ones."""
     return [
         run
         for stage in ("training", "evaluation")
@@ -122,7 +122,7 @@ def run_folders(root: Path) -> list[Path]:
 
 
 def run_names(folder: Path) -> Iterator[str]:
-    """Yields the names of a run: its folder's name, with the stage, and for trainings without the digest."""
+    """Yields the names of a run: its folder's name, STAGE/NAME, and for training artifacts the name without digest."""
     yield folder.name
     yield f"{folder.parent.name}/{folder.name}"
     if folder.parent.name == "training":
@@ -155,7 +155,7 @@ def model_in_folder(folder: Path) -> SelectedModel:
 
 
 def model_of_evaluation(folder: Path) -> Path | None:
-    """Returns the training artifact that an evaluation read; None if it evaluated another model."""
+    """Returns the training artifact whose model an evaluation used; None for a model that no run trained."""
     entry: dict[str, Any] | None = read_manifest(folder)["inputs"].get("training")
     return folder.parent.parent / "training" / str(entry["folder"]) if entry else None
 

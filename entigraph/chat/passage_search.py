@@ -1,4 +1,4 @@
-"""Open book: the passages of a run's documents that fit a question, by BM25."""
+"""Open book: passages of a run's documents, retrieved by BM25."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -63,7 +63,7 @@ class ChatSession:
         return build_prompt(model, self.settings, question, self.histories.get(model.name, ()), passages)
 
     def answer(self, model: ChatModel, question: str, passages: Sequence[str] = ()) -> Iterator[str]:
-        """Yields the parts of the model's answer and adds the turn to its history, also if it is interrupted."""
+        """Yields the parts of the model's answer and adds the turn to its history, even if it is interrupted."""
         built = self.prompt(model, question, passages)
         history = self.histories.setdefault(model.name, [])
         parts: list[str] = []
@@ -93,7 +93,7 @@ def open_session(
     passages: int = 0,
     device: str = "auto",
 ) -> ChatSession:
-    """Returns a session with a model and optionally a second one: `base`, or else the one its training started from."""
+    """Returns a session with a model and optionally a second one: `base`, or with `with_base` its base model."""
     selected = select_model(name, root)
     other: SelectedModel | None = None
     if base:

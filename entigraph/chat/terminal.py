@@ -23,11 +23,11 @@ from entigraph.text.normalization import normalize_text
 
 COMMANDS = {
     "/why": "the source sentences and training texts that mention the names in the last answer",
-    "/text N": "the whole of training text N of the last /why",
+    "/text N": "training text N of the last /why in full",
     "/open": f"switch between closed book and open book ({DEFAULT_PASSAGES} passages)",
-    "/reset": "forget the conversation",
+    "/reset": "clear the conversation",
     "/help": "list the commands",
-    "/exit": "leave; so does Ctrl-D",
+    "/exit": "exit; so does Ctrl-D",
 }
 
 
@@ -36,7 +36,7 @@ def plain(text: str, style: str = "") -> Text:
 
 
 class Terminal:
-    """Prints a session to standard output, and what happens meanwhile to standard error."""
+    """Prints a session to standard output, and its status to standard error."""
 
     def __init__(self, session: ChatSession) -> None:
         self.session = session
@@ -89,7 +89,7 @@ class Terminal:
         self.console.print(plain(texts[int(argument) - 1].text))
 
     def execute(self, line: str) -> bool:
-        """Executes a command of the conversation. Returns whether it goes on."""
+        """Executes a command of the conversation. Returns whether the conversation continues."""
         command, _, argument = line.partition(" ")
         if command in ("/exit", "/quit"):
             return False
@@ -138,7 +138,7 @@ class Terminal:
 
 
 def describe_session(session: ChatSession) -> str:
-    names = " next to ".join(f"{model.name} ({session.settings.resolve_mode(model)})" for model in session.models)
+    names = " and ".join(f"{model.name} ({session.settings.resolve_mode(model)})" for model in session.models)
     return f"{names}, {'open' if session.passages else 'closed'} book; /help lists the commands"
 
 

@@ -29,10 +29,10 @@ def export_main(arguments: Sequence[str]) -> None:
     kind = QAFormat(options.target)
     synthesis = find_folder(options.name, options.root.resolve() / "synthesis")
     file = check_new(options.out or Path(f"{synthesis.name}-{kind}.jsonl"))
-    pairs, texts, without = export_pairs(synthesis, file, kind)
+    num_pairs, num_texts, num_without = export_pairs(synthesis, file, kind)
     print(
-        f"{file}: {count_of(pairs, 'question-answer pair')} of {count_of(texts, 'text')}"
-        + (f"; left out {count_of(without, 'text')} without a pair" if without else "")
+        f"{file}: {count_of(num_pairs, 'question-answer pair')} of {count_of(num_texts, 'text')}"
+        + (f"; skipped {count_of(num_without, 'text')} without a pair" if num_without else "")
     )
 
 

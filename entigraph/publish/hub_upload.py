@@ -15,7 +15,7 @@ def check_token() -> None:
 
 
 def upload(publication: Publication, repository: str, public: bool) -> str:
-    """Creates the repository if it does not exist, adds the files and returns the address of the commit."""
+    """Creates the repository if it does not exist, adds the files and returns the URL of the commit."""
     from huggingface_hub import CommitOperationAdd, HfApi
 
     check_token()

@@ -47,7 +47,7 @@ def publish_parser() -> ArgumentParser:
 
 
 def describe(publication: Publication, repository: str, public: bool) -> list[str]:
-    """Returns the list of files, with the total, and what is left out."""
+    """Returns the files with their total size, and the excluded files."""
     visibility = "public" if public else "private"
     total = format_bytes(sum(file.bytes for file in publication.files))
     width = max((len(file.name) for file in publication.files), default=0)
@@ -55,6 +55,6 @@ def describe(publication: Publication, repository: str, public: bool) -> list[st
         f"{publication.kind} {publication.name} to {repository}, a {publication.repo_type} repository, "
         f"{visibility} if it is new: {len(publication.files)} files, {total}",
         *(f"  {file.name:<{width}}  {format_bytes(file.bytes)}" for file in publication.files),
-        *(f"left out: {name}" for name in publication.left_out),
+        *(f"excluded: {name}" for name in publication.excluded),
         *(f"warning: {warning}" for warning in publication.warnings),
     ]

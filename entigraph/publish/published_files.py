@@ -55,7 +55,7 @@ class Publication:
     name: str
     files: Sequence[PublishedFile]
     artifacts: Sequence[Path]
-    left_out: Sequence[str] = ()
+    excluded: Sequence[str] = ()
     warnings: Sequence[str] = ()
 
     @property
@@ -77,7 +77,7 @@ def collect_files(kind: Kind, name: str, root: Path, with_texts: bool) -> Public
     check_not_private(publication)
     paths = list(find_local_paths(publication.files, root))
     warnings = [f"{file} contains the path {path}" for file, path in paths]
-    return Publication(kind, publication.name, publication.files, publication.artifacts, publication.left_out, warnings)
+    return Publication(kind, publication.name, publication.files, publication.artifacts, publication.excluded, warnings)
 
 
 def collect_corpus(name: str, root: Path, with_texts: bool) -> Publication:
@@ -90,12 +90,12 @@ def collect_corpus(name: str, root: Path, with_texts: bool) -> Publication:
         )
     files = [PublishedFile(file.name, file) for file in sorted(folder.glob("texts-*.parquet"))]
     files += existing_files(folder, CARD, "graphs.jsonl", "near_duplicates.jsonl")
-    left_out = [file for file in ("report.html", "failures.jsonl") if (folder / file).exists()]
+    excluded = [file for file in ("report.html", "failures.jsonl") if (folder / file).exists()]
     if with_texts:
         files += existing_files(corpus, "documents.jsonl")
     else:
-        left_out.append("documents.jsonl (the source documents; --with-texts adds them)")
-    return Publication(Kind.corpus, folder.name, files, [folder], left_out)
+        excluded.append("documents.jsonl (the source documents; --with-texts adds them)")
+    return Publication(Kind.corpus, folder.name, files, [folder], excluded)
 
 
 def find_quoting_texts(manifest: Mapping[str, Any], corpus: Path) -> str:
@@ -115,9 +115,9 @@ def collect_model(name: str, root: Path, with_texts: bool) -> Publication:
     if not folder.is_dir():
         raise ConfigError(f"{name} is a Hub model already; expected a run or a local model folder")
     skipped = [str(file.relative_to(folder)) for file in folder.rglob("*") if not is_part_of(file, folder)]
-    left_out = [f"{file} (hidden, or a link to a file elsewhere)" for file in sorted(skipped)]
+    excluded = [f"{file} (hidden, or a link to a file elsewhere)" for file in sorted(skipped)]
     artifacts = [part for part in (model.training, model.synthesis) if part]
-    return Publication(Kind.model, model.name, list_folder(folder, root), artifacts, left_out)
+    return Publication(Kind.model, model.name, list_folder(folder, root), artifacts, excluded)
 
 
 def collect_adapter(name: str, root: Path, with_texts: bool) -> Publication:
@@ -163,8 +163,8 @@ def collect_results(name: str, root: Path, with_texts: bool) -> Publication:
     figures = [f"{figure}.{suffix}" for figure in FIGURES for suffix in ("png", "svg", "pdf")]
     quoting = ["paired.json", "report.html"]  # questions with their answers, and documents
     files = [card, *existing_files(folder, "curve.json", "recall.json", *figures, *(quoting if with_texts else ()))]
-    left_out = [] if with_texts else [f"{file} (quotes documents; --with-texts adds it)" for file in quoting]
-    return Publication(Kind.results, folder.name, files, [folder], left_out)
+    excluded = [] if with_texts else [f"{file} (quotes documents; --with-texts adds it)" for file in quoting]
+    return Publication(Kind.results, folder.name, files, [folder], excluded)
 
 
 def existing_files(folder: Path, *names: str) -> list[PublishedFile]:

@@ -1,4 +1,4 @@
-"""Question-answer texts as training data of other tools: chat messages, Alpaca and ShareGPT, as JSON Lines."""
+"""Question-answer texts as training data for other tools: chat messages, Alpaca and ShareGPT, as JSON Lines."""
 
 import json
 import re
@@ -65,18 +65,18 @@ def export_pairs(synthesis: Path, file: Path, kind: QAFormat) -> tuple[int, int,
 
     Raises DataError if no text has a pair.
     """
-    pairs = texts = without = 0
+    num_pairs = num_texts = num_without = 0
     with file.open("w", encoding="utf-8") as lines:
         for text in read_texts(synthesis):
-            text_pairs = list(read_pairs(text.text, text.kind))
-            texts, without = texts + bool(text_pairs), without + (not text_pairs)
-            for pair in text_pairs:
+            pairs = list(read_pairs(text.text, text.kind))
+            num_texts, num_without = num_texts + bool(pairs), num_without + (not pairs)
+            for pair in pairs:
                 lines.write(json.dumps(FORMATS[kind](*pair), ensure_ascii=False) + "\n")
-            pairs += len(text_pairs)
-    if not pairs:
+            num_pairs += len(pairs)
+    if not num_pairs:
         file.unlink()
         raise DataError(
-            f"{synthesis.name} contains no question-answer pairs; expected those of augmenter=qa, summaries "
+            f"{synthesis.name} contains no question-answer pairs; expected texts of augmenter=qa, summaries "
             "or knowledge_instruct"
         )
-    return pairs, texts, without
+    return num_pairs, num_texts, num_without

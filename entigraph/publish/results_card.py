@@ -13,4 +13,4 @@ FIGURE = "![accuracy against synthetic tokens](curve.png)"
 def render_results_card(name: str, curve: Mapping[str, Any]) -> str:
     """Returns the study's summary, figure, table and notes as Markdown."""
     parts = (FRONT_MATTER, f"# {escape(name)}", render_results(curve, FIGURE))
-    return "\n\n".join(parts) + "\n\n`curve.json` has all numbers, fits and settings.\n"
+    return "\n\n".join(parts) + "\n\n`curve.json` contains all numbers, fits and settings.\n"

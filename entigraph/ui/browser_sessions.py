@@ -17,7 +17,7 @@ NO_MODEL, BASE_MODEL = "no second model", "its base model"
 
 @dataclass
 class BrowserSessions:
-    """Answers with the models that the browser selected. `lock` is held while models are loaded or answer."""
+    """Answers with the models that the browser selected. `lock` is held while models load or answer."""
 
     root: Path
     device: str = "auto"
@@ -62,7 +62,7 @@ class BrowserSessions:
             yield (*render_transcripts(session, {}), session.histories)
 
     def explain(self, model: str, other: str, histories: Histories) -> str:
-        """Returns what mentions the names in the first model's last answer."""
+        """Returns the texts that mention the names in the first model's last answer."""
         with self.lock:
             session = self.open(model, other)
             session.histories = {name: list(turns) for name, turns in histories.items()}

@@ -98,7 +98,7 @@ def list_jobs(root: Path) -> Rows:
 
 
 def describe_age(sweep: Path, job: int) -> str:
-    """Returns when the job wrote its status: a running job that has not for minutes was killed."""
+    """Returns how long ago the job wrote its status; a running job with a status several minutes old was killed."""
     with suppress(FileNotFoundError):
         return f"{time.time() - job_file(sweep, job).stat().st_mtime:,.0f} s ago"
     return ""
@@ -153,7 +153,7 @@ class GraphView:
 
 
 def view_graph(root: Path, corpus: str, document_id: str) -> GraphView:
-    """Returns the entity graph of a document, with a row for each pair that texts are about, the most texts first."""
+    """Returns the entity graph of a document, with a row per pair of entities, the most texts first."""
     check_listed(corpus, list_corpora(root))
     folder = root / "synthesis" / corpus
     graphs = (graph for graph in read_jsonl(folder / "graphs.jsonl", EntityGraph) if graph.document_id == document_id)
@@ -197,7 +197,7 @@ def image(svg: bytes, description: str) -> str:
 
 
 def show_text(root: Path, corpus: str, number: int) -> tuple[str, str]:
-    """Returns a text by its number from 1, with its id, and the document that it was written from."""
+    """Returns the text with this number (from 1) and its id, and its source document."""
     check_listed(corpus, list_corpora(root))
     folder = root / "synthesis" / corpus
     for group in row_groups(folder):

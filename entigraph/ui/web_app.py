@@ -46,7 +46,7 @@ def launch(root: Path, host: str, port: int, device: str, in_browser: bool) -> N
 
 def trusted_hosts(host: str) -> list[Middleware]:
     """Returns the check of the Host header for an app that only this machine reaches. Without it, a web page could read
-    the documents through a name of its own that resolves to this address (DNS rebinding).
+    the documents through its own name that resolves to this address (DNS rebinding).
     """
     if host != "localhost" and not host.startswith("127."):
         return []
@@ -133,13 +133,13 @@ def add_sweeps(app: gr.Blocks, root: Path) -> None:
 def add_conversation(app: gr.Blocks, root: Path, device: str) -> None:
     sessions = BrowserSessions(root, device)
     with gr.Row():
-        model, other = selector("Model", **COLUMN), selector("Next to it", **COLUMN)
+        model, other = selector("Model", **COLUMN), selector("Second model", **COLUMN)
     with gr.Row():
-        labels = ("Answers of the model", "Answers of the model next to it")
+        labels = ("Answers of the model", "Answers of the second model")
         transcripts = [gr.Textbox(label=label, lines=8, interactive=False, **COLUMN) for label in labels]
     question = gr.Textbox(label="Question", submit_btn="Ask")
-    open_book = gr.Checkbox(label="Open book: put passages of the documents into the prompt")
-    max_tokens = gr.Number(100, label="Tokens of an answer, at most", precision=0, minimum=1, maximum=1000)
+    open_book = gr.Checkbox(label="Open book: add passages of the documents to the prompt")
+    max_tokens = gr.Number(100, label="Maximum tokens per answer", precision=0, minimum=1, maximum=1000)
     with gr.Row():
         why = gr.Button("Why? Texts that mention the names in the answer", **COLUMN)
         reset = gr.Button("New conversation", **COLUMN)

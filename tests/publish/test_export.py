@@ -56,7 +56,7 @@ def test_export_counts_what_it_leaves_out(tmp_path: Path, kind: str, first: obje
 
 def test_texts_without_pairs_are_an_error(tmp_path: Path) -> None:
     write_texts(tmp_path, [synthetic_text(0, "lamp", [], "No pair.")])
-    with pytest.raises(DataError, match="expected those of augmenter=qa"):
+    with pytest.raises(DataError, match="expected texts of augmenter=qa"):
         export_pairs(tmp_path, tmp_path / "out.jsonl", QAFormat.chat)
     assert not (tmp_path / "out.jsonl").exists()
 

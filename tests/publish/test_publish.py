@@ -81,8 +81,8 @@ def test_dry_run_lists_the_files_and_sends_nothing(command: Command, model_outpu
     result = command("publish", "corpus", SYNTHESIS, "--to", "me/lamps", "--root", str(model_outputs))
     assert result.returncode == 0, result.stderr
     assert f"corpus {SYNTHESIS} to me/lamps, a dataset repository, private if it is new: 2 files" in result.stdout
-    assert "  texts-00000.parquet  " in result.stdout and "left out: report.html" in result.stdout
-    assert "left out: documents.jsonl" in result.stdout and "nothing was uploaded" in result.stdout
+    assert "  texts-00000.parquet  " in result.stdout and "excluded: report.html" in result.stdout
+    assert "excluded: documents.jsonl" in result.stdout and "nothing was uploaded" in result.stdout
     assert not hub.tokens
 
 
@@ -144,7 +144,7 @@ def test_hidden_files_and_links_elsewhere_are_not_published(tiny_model: Path, tm
     (model / "link.txt").symlink_to("/etc/hostname")
     publication = collect_files(Kind.model, RUN, tmp_path, False)
     assert not {".git/config", ".env", "link.txt"} & {file.name for file in publication.files}
-    assert "link.txt (hidden, or a link to a file elsewhere)" in publication.left_out
+    assert "link.txt (hidden, or a link to a file elsewhere)" in publication.excluded
 
 
 def test_files_of_the_hub_cache_are_published(tmp_path: Path) -> None:

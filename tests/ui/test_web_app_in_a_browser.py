@@ -104,7 +104,7 @@ def test_question_is_answered_and_explained(page: Page) -> None:
     page.open_tab("Ask")
     page.box("Question").send_keys("Where did Tobias live?")
     page.click("//button[normalize-space()='Ask'][not(@role)]")
-    wait_for(lambda: "> Where did Tobias live?" in page.text("Answers of the model next to it"))
+    wait_for(lambda: "> Where did Tobias live?" in page.text("Answers of the second model"))
 
     def is_explained() -> bool:
         page.click("//button[starts-with(normalize-space(), 'Why?')]")  # which explains complete answers
