@@ -62,23 +62,23 @@ class Result:
 
 @dataclass(frozen=True)
 class Study:
-    """The finished runs of a study, as `entigraph run -m` or `entigraph analyze` left them."""
+    """The finished runs of a study, written by `entigraph run -m` or `entigraph analyze`."""
 
     folder: Path
 
     @classmethod
     def open(cls, path: str | Path) -> "Study":
-        """Opens the folder of a study, `outputs/studies/NAME-DIGEST`. Raises ArtifactError if it has no curve."""
+        """Opens a study folder, `outputs/studies/NAME-DIGEST`. Raises ArtifactError if it has no curve."""
         folder = Path(path).expanduser().resolve()
         if not folder.is_dir():
-            raise ArtifactError(f"{folder} does not exist; expected the folder of a study, outputs/studies/NAME-DIGEST")
+            raise ArtifactError(f"{folder} does not exist; expected a study folder, outputs/studies/NAME-DIGEST")
         if not (folder / "curve.json").exists():
             raise ArtifactError(f"{folder}: no curve.json; run `entigraph analyze` with the study's overrides first")
         return cls(folder)
 
     @classmethod
     def find(cls, name: str = "", root: str | Path = "outputs") -> "Study":
-        """Opens a study under `root` by its name, with or without the digest; the newest without a name.
+        """Opens the study `name`, with or without its digest, under `root`; without a name, the newest one.
 
         Raises ArtifactError with the names of the studies that have a curve.
         """
@@ -88,7 +88,7 @@ class Study:
         if not matching:
             names = ", ".join(folder.name for folder in folders)
             available = f"studies with a curve: {names}" if names else "no study with a curve; run one first"
-            raise ArtifactError(f"{name or 'a study'}: not under {root}; {available}")
+            raise ArtifactError(f"{name or 'a study'}: not found in {root}; {available}")
         return cls(matching[-1].resolve())
 
     @property
@@ -126,7 +126,7 @@ class Study:
 
     @property
     def runs(self) -> "pd.DataFrame":
-        """One row per run, with a column for every number in its scores.json, such as "closed_book/accuracy"."""
+        """One row per run, with a column per metric of scores.json, such as "closed_book/accuracy"."""
         import pandas as pd
 
         runs = [dict(run) for run in self.curve["runs"]]
@@ -136,8 +136,8 @@ class Study:
 def compose(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None) -> DictConfig:
     """Returns the configuration that the command line would compose from the same overrides.
 
-    `config_dir` is a folder with config groups of your own, like `--config-dir`. Raises ConfigError for overrides that
-    Hydra cannot read or apply, and for sweeps (`key=a,b`).
+    `config_dir` is a folder with your own config groups, like `--config-dir`. Raises ConfigError for overrides that
+    Hydra cannot parse or apply, and for sweeps (`key=a,b`).
     """
     try:
         return compose_config(overrides, config_dir)
@@ -158,14 +158,14 @@ def plan(config: DictConfig) -> Plan:
 def run(config: DictConfig) -> Result:
     """Runs every stage of the configuration, skipping finished ones. Returns the result.
 
-    Raises ConfigError if the configuration is invalid, and other EntigraphErrors as the command line prints them.
+    Raises ConfigError if the configuration is invalid, and any EntigraphError that the command line would print.
     """
     with hydra_initialized():
         use_expandable_segments()
         dependencies.LOADED.clear()
-        prepared = load_run(config)
-        execution.run_pipeline(prepared, TerminalProgress())
-        return load_result(prepared)
+        loaded = load_run(config)
+        execution.run_pipeline(loaded, TerminalProgress())
+        return load_result(loaded)
 
 
 def load_result(run: Run) -> Result:

@@ -1,6 +1,6 @@
 """The command line: entigraph [COMMAND] [experiments=<name>] [stage=<stage>] [key=value ...]
 
-`entigraph ask|chat|ui|publish|export` use finished runs. They have no configuration, and options of their own.
+`entigraph ask|chat|ui|publish|export` use finished runs. They have no configuration, but their own options.
 """
 
 import os
@@ -266,7 +266,7 @@ def config_dir(arguments: Sequence[str]) -> str | None:
 
 
 def user_error_message(error: BaseException) -> str | None:
-    """Returns the message of a user error: ours, or that of Hydra or OmegaConf; None for an internal error."""
+    """Returns the message of an EntiGraph, Hydra or OmegaConf error; None for an internal error."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 

@@ -352,7 +352,7 @@ def test_plan_ends_with_the_command_that_executes_it(command_here: Command, tmp_
     result = command_here("plan", *arguments)
     assert result.returncode == 0, result.stderr
     last = result.stdout.splitlines()[-1]
-    assert shlex.split(last.removeprefix("to execute the unfinished stages: ")) == ["entigraph", "run", *arguments]
+    assert shlex.split(last.removeprefix("to run the remaining stages: ")) == ["entigraph", "run", *arguments]
 
 
 @pytest.mark.parametrize("option", ["--experiment=smoke", "--config-name=mine", "-cn"])

@@ -95,7 +95,7 @@ def test_study_is_found_by_name(smoke: Path, tmp_path: Path) -> None:
         assert study.folder == folder.resolve() and study.root == smoke.resolve()
     assert len(study.finished_runs) == 6
     assert {run.augmenter for run in study.runs_with_graphs} == {"entigraph"}
-    with pytest.raises(ArtifactError, match=f"smoky: not under .*; studies with a curve: {folder.name}"):
+    with pytest.raises(ArtifactError, match=f"smoky: not found in .*; studies with a curve: {folder.name}"):
         entigraph.Study.find("smoky", smoke)
     with pytest.raises(ArtifactError, match="no study with a curve; run one first"):
         entigraph.Study.find("", tmp_path)

@@ -243,7 +243,7 @@ def import_problem(path: str, error: BaseException) -> str:
 
 @cache
 def inspect_target(target: Callable[..., Any]) -> Parameters:
-    """Returns the parameters of a target; of a class, those of its constructor."""
+    """Returns the parameters of a function, or of a class's constructor."""
     try:
         signature = inspect.signature(target)
     except (TypeError, ValueError):  # some classes written in C state none

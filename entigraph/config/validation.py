@@ -146,7 +146,7 @@ def split_option(path: str, overrides: Sequence[str]) -> tuple[str, str]:
 
 
 def group_options(group: str, folders: Sequence[str]) -> list[str]:
-    """Returns the names of a group's options in some config folders, those of nested groups with their folder."""
+    """Returns the names of a group's options in some config folders; options of nested groups include their folder."""
     files = [(file, Path(folder, group)) for folder in folders for file in Path(folder, group).rglob("*.yaml")]
     return sorted({str(file.relative_to(parent).with_suffix("")) for file, parent in files})
 

@@ -237,7 +237,7 @@ def question_folder(task: EvaluationTask, corpus: Artifact, questions: Artifact 
 
 
 def corpus_folder(task: EvaluationTask) -> Path | None:
-    """Returns the corpus that the task names, relative to the working directory; None for that of the run."""
+    """Returns the corpus that the task names, relative to the working directory; None for the run's own corpus."""
     return Path(task.corpus).expanduser().resolve() if task.corpus else None
 
 

@@ -55,7 +55,7 @@ def identify_code(target: Callable[..., Any], path: str = "") -> dict[str, str]:
 
 
 def definitions(target: Callable[..., Any]) -> Iterator[Any]:
-    """Yields the function of a target, or its class and base classes; of a class method, those of its class."""
+    """Yields the function of a target, or the class (also of a class method) with its base classes."""
     target = inspect.unwrap(target)
     while isinstance(target, partial):
         target = inspect.unwrap(target.func)

@@ -121,7 +121,7 @@ def adapter_problems(run: Components) -> Iterator[str]:
 
 
 def tokenizer_problems(run: Components, tokenizer: Artifact) -> list[str]:
-    """Returns what differs between the tokenizer and that of the model, as far as their files are on this machine."""
+    """Returns how the tokenizer differs from the model's, as far as their files are on this machine."""
     folder = tokenizer.folder if tokenizer.complete else Path(getattr(run.tokenizer, "path", "")).expanduser()
     if not run.model.path or not (folder / TOKENIZER).is_file():
         return []
@@ -167,7 +167,7 @@ def replay_problems(run: Components, artifacts: Artifacts) -> list[str]:
         return [f"data.replay: {problem}" for problem in problems]
     manifest = artifact.read_manifest(folder)
     if manifest["stage"] != "tokens":
-        return [f"data.replay: {folder} is no tokens folder"]
+        return [f"data.replay: {folder} is not a tokens folder"]
     tokenizer = manifest["inputs"].get("tokenizer", {}).get("folder")
     if tokenizer == artifacts.tokenizer.folder.name:
         return []
@@ -185,4 +185,4 @@ def shortage_problems(run: Components, artifacts: Artifacts) -> list[str]:
     tokens = artifact.read_manifest(folder)["counts"]["tokens"]
     if tokens >= budget:
         return []
-    return [f"tokens.budget: {budget:,} tokens asked for; {folder} holds {tokens:,}. Lower tokens.budget"]
+    return [f"tokens.budget: {budget:,} tokens requested; {folder} has {tokens:,}. Lower tokens.budget"]

@@ -111,7 +111,7 @@ class Components:
 
     @property
     def model_parameters(self) -> int | None:
-        """The size of the model; None if it is on a hub, not trained yet, or no Llama-like model."""
+        """The size of the model; None if it is on the Hub, not trained yet, or no Llama-like model."""
         shape = read_shape(self.model.config_values(getattr(self.tokenizer, "vocab_size", 0)))
         return shape.parameters if shape else None
 
@@ -123,7 +123,7 @@ class Components:
 def build_components(config: DictConfig, known: BuiltComponents | None = None) -> dict[str, Any]:
     """Returns the fields of `Components`. Raises ConfigError listing every problem.
 
-    `known` is that of `load_run`.
+    `known` is described in `load_run`.
     """
     resolve_root(config)
     try:

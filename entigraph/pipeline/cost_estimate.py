@@ -62,7 +62,7 @@ def synthesis_cost_lines(run: Run, max_documents: int = MAX_DOCUMENTS_LISTED) ->
 
 
 def known_documents(run: Run) -> Sequence[Document]:
-    """Returns the documents of a finished corpus, or else those of its source, before duplicates are merged."""
+    """Returns the documents of a finished corpus, or else of its source, before duplicates are merged."""
     corpus = run.artifacts.corpus
     return read_known(KnownCorpus(corpus.folder, corpus.complete, run.corpus))
 

@@ -31,7 +31,7 @@ def render_plan(run: Run, arguments: Sequence[str] = ()) -> Iterator[str]:
     """Yields the state of every artifact, then the estimated costs and memory.
 
     With `why` (entigraph plan --why), each unfinished artifact is compared with the nearest finished one. `arguments`
-    are those of the command line.
+    are the command-line arguments.
     """
     for step in dependencies.all_steps(run):
         yield from render_artifact(step.artifact, explain=run.config.why)
@@ -49,7 +49,7 @@ def render_plan(run: Run, arguments: Sequence[str] = ()) -> Iterator[str]:
     yield from (f"note: {note}" for note in run.notes)
     yield from synthesis_data_loss_lines([run])
     if not execution.is_complete(run):
-        yield f"to execute the unfinished stages: {shlex.join(['entigraph', 'run', *arguments])}"
+        yield f"to run the remaining stages: {shlex.join(['entigraph', 'run', *arguments])}"
 
 
 def render_sweep(study: str, root: str, runs: Sequence[Run], half_width: float | None) -> Iterator[str]:
@@ -59,7 +59,7 @@ def render_sweep(study: str, root: str, runs: Sequence[Run], half_width: float |
     """
     artifacts: dict[Path, Artifact] = {}
     job_counts: Counter[Path] = Counter()
-    trainings: dict[Path, Run] = {}
+    training_runs: dict[Path, Run] = {}
     evaluations: dict[Path, Run] = {}
     for run in runs:
         job_artifacts: dict[Path, Artifact] = {}
@@ -67,7 +67,7 @@ def render_sweep(study: str, root: str, runs: Sequence[Run], half_width: float |
         evaluations |= pending_evaluations(all_steps)
         for owner, steps in all_steps:
             job_artifacts |= {step.artifact.folder: step.artifact for step in steps}
-            trainings |= {step.artifact.folder: owner for step in steps if step.stage is Stage.training}
+            training_runs |= {step.artifact.folder: owner for step in steps if step.stage is Stage.training}
         artifacts |= job_artifacts
         job_counts.update(job_artifacts.keys())
     seeds = len({run.seed for run in runs})
@@ -77,7 +77,7 @@ def render_sweep(study: str, root: str, runs: Sequence[Run], half_width: float |
         shared = f"  shared by {job_counts[folder]} jobs" if job_counts[folder] > 1 else ""
         yield from render_artifact(artifact, explain=runs[0].config.why, suffix=shared)
     yield from sweep_cost_lines(runs) or ["cost: none, no paid model is used"]
-    yield from sweep_training_lines(list(trainings.values()))
+    yield from sweep_training_lines(list(training_runs.values()))
     yield from evaluation_lines(evaluations)
     yield from missing_key_lines(runs)
     yield from (f"note: {note}" for note in dict.fromkeys(note for run in runs for note in run.notes))
@@ -90,14 +90,14 @@ def pending_evaluations(steps: Sequence[tuple[Run, Sequence[Step]]]) -> dict[Pat
     """Returns the folders of unfinished evaluations, each with the run that it belongs to."""
     return {
         step.artifact.folder: run
-        for run, owned in steps
-        for step in owned
+        for run, run_steps in steps
+        for step in run_steps
         if step.stage is Stage.evaluation and not step.artifact.complete
     }
 
 
 def synthesis_data_loss_lines(runs: Sequence[Run]) -> Iterator[str]:
-    """Yields what finished syntheses lack, such as documents without a text."""
+    """Yields what finished synthesis runs lack, such as documents without a text."""
     for folder, run in {run.artifacts.synthesis.folder: run for run in runs}.items():
         if losses := render_data_losses(collect_data_losses(synthesis_data_losses(run))):
             yield f"data losses of {folder.name}: {losses}"
@@ -105,7 +105,7 @@ def synthesis_data_loss_lines(runs: Sequence[Run]) -> Iterator[str]:
 
 def render_artifact(artifact: Artifact, *, explain: bool, suffix: str = "") -> Iterator[str]:
     """Yields the line of one artifact and, if `explain`, its differences from the nearest finished one."""
-    yield f"  {artifact_state(artifact):9} {artifact.stage:10} {artifact.folder}{suffix}"
+    yield f"  {artifact_state(artifact):10} {artifact.stage:10} {artifact.folder}{suffix}"
     if explain:
         yield from (f"      {line}" for line in explain_difference(artifact))
 
@@ -113,25 +113,25 @@ def render_artifact(artifact: Artifact, *, explain: bool, suffix: str = "") -> I
 def artifact_state(artifact: Artifact) -> str:
     if artifact.complete:
         return "done"
-    return "partial" if artifact.partial else "to do"
+    return "unfinished" if artifact.unfinished else "to do"
 
 
 def sweep_cost_lines(runs: Sequence[Run]) -> list[str]:
     """Returns the costs of a sweep, counting each artifact that several runs share once."""
-    syntheses = {run.artifacts.synthesis.folder: run for run in runs}
+    synthesis_runs = {run.artifacts.synthesis.folder: run for run in runs}
     questions = {run.artifacts.questions.folder: run for run in runs if run.artifacts.questions}
     rankings = {ranking.folder: run for run in runs for ranking in run.artifacts.rankings.values()}
-    references = {answers.folder: run for run in runs for answers in run.artifacts.reference_evaluations.values()}
-    lines = [line for run in syntheses.values() for line in synthesis_cost_lines(run, max_documents=0)]
-    lines += [line for run in syntheses.values() for line in quality_gate_lines(run)]
+    baselines = {part.folder: run for run in runs for part in run.artifacts.reference_evaluations.values()}
+    lines = [line for run in synthesis_runs.values() for line in synthesis_cost_lines(run, max_documents=0)]
+    lines += [line for run in synthesis_runs.values() for line in quality_gate_lines(run)]
     lines += [line for run in questions.values() for line in question_cost_lines(run)]
     lines += [line for run in dict.fromkeys(rankings.values()) for line in retrieval_cost_lines(run)]
-    lines += [line for run in dict.fromkeys(references.values()) for line in baseline_cost_lines(run)]
+    lines += [line for run in dict.fromkeys(baselines.values()) for line in baseline_cost_lines(run)]
     return [*lines, *answer_judge_lines(runs), *judging_cost_lines(runs[0])]
 
 
 def engine_lines(run: Run) -> Iterator[str]:
-    """Yields how vLLM uses the GPUs of this machine, if it runs more than one engine."""
+    """Yields the GPU layout of vLLM, if it runs more than one engine."""
     for key, component in (("llm", run.llm), ("engine", run.engine)):
         if isinstance(component, VLLMEngineConfig) and (engines := len(component.gpu_groups())) > 1:
             yield (

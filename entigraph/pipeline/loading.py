@@ -1,8 +1,8 @@
-"""Turns a composed config into a run, and that of an adaptive augmenter into one run per round.
+"""Turns a composed config into a run; with an adaptive augmenter, into one run per round.
 
 In round k of an adaptive augmenter (augmenter.selection=adaptive, augmenter.rounds=4), the texts are k / rounds of the
 token budget. The run of a round needs the one before: its texts, and the evaluation of the student that was trained on
-them. So each round has artifacts of its own, which are planned, resumed and paid for as those of any run. The first
+them. So each round has its own artifacts, which are planned, resumed and paid for like any others. The first
 round is a run with augmenter.selection=uniform.
 """
 

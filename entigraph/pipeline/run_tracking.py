@@ -1,7 +1,7 @@
 """How runs and their artifacts appear in an experiment tracker.
 
 One tracked run holds the training of a job and its scores. An artifact that several jobs may share has a separate
-tracked run with the same id in every job; those of all studies are one group, which W&B collapses into one row.
+tracked run with the same id in every job; all of these form one group, which W&B collapses into one row.
 """
 
 import re
@@ -42,7 +42,7 @@ def job_info(run: Run) -> RunInfo:
     varied = [f"{key.rpartition('.')[2]}={value}" for key, value in study_member(run).get("varies", {}).items()]
     budget = abbreviate(run.tokens.budget) if run.tokens.budget else "all"
     name = "-".join([run.augmenter.name, budget, *varied, f"seed{run.seed}"])
-    # The digest distinguishes runs of one name, such as those of other studies in the same W&B project.
+    # The digest distinguishes runs of one name, such as runs of other studies in the same W&B project.
     readable = UNSAFE_IN_IDS.sub("_", name)[:MAX_NAME_IN_ID]
     return run_info(run, f"{readable}-{identity}", name, "train", [run.augmenter.name])
 

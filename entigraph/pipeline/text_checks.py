@@ -28,7 +28,7 @@ def find_quoted_questions(run: Run) -> list[str]:
 
 
 def evaluation_questions(run: Run) -> Iterator[Question]:
-    """Yields the questions that are known by now: those of the corpus and of the evaluation tasks."""
+    """Yields the questions that exist so far: the corpus's and the evaluation tasks' questions."""
     files = {run.artifacts.question_folder(task) / "questions.jsonl" for task in run.tasks.values()}
     files.add(run.artifacts.corpus.folder / "questions.jsonl")
     return (question for file in sorted(files) if file.exists() for question in read_jsonl(file, Question))

@@ -103,7 +103,7 @@ def count_unknown(values: Sequence[float | None], description: str) -> str:
 
 
 def model_shape(run: Run) -> Any:
-    """Returns None if the model's configuration is not available: it is on a hub, or not built yet."""
+    """Returns None if the model's configuration is not available: it is on the Hub, or not built yet."""
     tokenizer = run.artifacts.tokenizer
     vocabulary = read_manifest(tokenizer.folder)["counts"]["vocabulary"] if tokenizer.complete else 0
     return memory.read_shape(run.model.config_values(vocabulary or getattr(run.tokenizer, "vocab_size", 0)))

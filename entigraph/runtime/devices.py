@@ -176,7 +176,7 @@ def release_gpu_memory() -> None:
 
 
 def cpu_memory(root: Path = Path("/")) -> float:
-    """Returns the bytes of memory that this process may use: those of the machine, or the limit of its cgroups."""
+    """Returns the bytes of memory that this process may use: the machine's memory, or the limit of its cgroups."""
     machine = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     return min([machine, *(limit for limit, _ in cgroup_memory(root))])
 

@@ -1,7 +1,7 @@
 """Progress of a stage: a bar on a terminal, a status file in a sweep (for the job table), or lines in a log.
 
-The rate is that of the last minutes, up to the last completed item, so that neither the loading of a model nor the wait
-for a batch distorts it. There is none before the first item.
+The rate is measured over the last minutes, up to the last completed item, so that neither the loading of a model nor
+the wait for a batch distorts it. There is none before the first item.
 """
 
 import sys

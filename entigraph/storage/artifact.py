@@ -93,7 +93,7 @@ class Artifact:
         return is_complete(self.folder)
 
     @property
-    def partial(self) -> bool:
+    def unfinished(self) -> bool:
         """Returns whether an unfinished build exists."""
         if self.complete:
             return False

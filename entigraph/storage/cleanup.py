@@ -353,7 +353,7 @@ def format_age(modified: float) -> str:
 
 def clean(root: Path, remove: bool, keep_runs: bool = True) -> Iterator[str]:
     """Yields a line for each artifact that is not needed, and removes them if `remove` is true. `keep_runs` is
-    that of `find_unneeded`.
+    described in `find_unneeded`.
 
     Raises ArtifactError while any artifact under `root` is being built, because its inputs are recorded only when it
     finishes, and while a command runs, which may need what it has finished for its next build. Only the removal waits

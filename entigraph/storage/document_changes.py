@@ -9,7 +9,7 @@ DOCUMENTS = "documents.jsonl"
 
 
 def changed_documents(corpus: Path, earlier: Path) -> tuple[list[str], list[str]]:
-    """Returns the ids of the documents that are new or differ from those of an earlier corpus, and of those removed.
+    """Returns the ids of the documents that are new or changed since an earlier corpus, and of those that were removed.
 
     A document with another title or other metadata differs too: prompts show them.
     """

@@ -250,7 +250,7 @@ def decode_lease(content: bytes) -> Mapping[str, Any]:
 
 
 def describe_process() -> dict[str, Any]:
-    """Returns what identifies this process among those of all hosts."""
+    """Returns an identifier of this process that is unique across hosts."""
     return {"host": host(), "pid": os.getpid(), "started": process_start(os.getpid())}
 
 

@@ -161,7 +161,7 @@ def read_record(header: bytes, file: BinaryIO) -> bytes | None:
 
 
 def is_written(path: Path) -> bool:
-    """Returns whether the process that writes a log is running on this host; False for those of other hosts."""
+    """Returns whether the process that writes a log is running on this host; False for a process of another host."""
     with path.open("rb") as file:
         record = read_record(file.read(HEADER.size), file)
     return record is not None and locks.is_running_here(json.loads(record))

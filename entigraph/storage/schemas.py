@@ -75,7 +75,7 @@ class Question:
 
     @property
     def accepted_answers(self) -> Sequence[str]:
-        """Returns the texts that are correct as a free-form answer; for multiple choice, that of the correct choice."""
+        """Returns the texts that are correct free-form answers; for multiple choice, the text of the correct choice."""
         return self.accepted or ([choice_text(self.choices, self.answer)] if self.choices else [])
 
 

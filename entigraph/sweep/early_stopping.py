@@ -1,9 +1,10 @@
 """Early stopping of a sweep: adds seeds in rounds until every point's mean is precise (sweep.stop_at_half_width).
 
 A round is all jobs of one seed. It begins when the previous round has ended, and each of its jobs first checks whether
-it is still needed. The half width is that of Student's t interval of a point's mean over seeds, at analysis.confidence;
-the widest point counts, after at least three seeds. Stopping when an interval happens to be narrow lowers its coverage
-below the nominal level: in simulation to 84-90% for a single point and about 90% for four (tests/sweep).
+it is still needed. The half width is taken from Student's t interval of a point's mean over seeds, at
+analysis.confidence; the widest point counts, after at least three seeds. Stopping when an interval happens to be narrow
+lowers its coverage below the nominal level: in simulation to 84-90% for a single point and about 90% for four
+(tests/sweep).
 """
 
 from collections.abc import Sequence

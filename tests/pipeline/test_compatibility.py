@@ -61,7 +61,7 @@ def test_replay_tokens_must_be_tokens_of_the_same_tokenizer(configured: Configur
     finish(run, "corpus", "tokenizer", "synthesis", "tokens", vocabulary=512)
     corpus, tokens = run.artifacts.corpus.folder, run.artifacts.tokens.folder
     configured(f"data.replay={tokens}", "data.replay_rate=0.1")
-    with pytest.raises(ConfigError, match=r"data.replay: .* is no tokens folder"):
+    with pytest.raises(ConfigError, match=r"data.replay: .* is not a tokens folder"):
         configured(f"data.replay={corpus}", "data.replay_rate=0.1")
     with pytest.raises(ConfigError, match=r"data.replay: .* was written with the tokenizer trained-\w+, this run uses"):
         configured(f"data.replay={tokens}", "data.replay_rate=0.1", "tokenizer.vocab_size=600")
@@ -70,5 +70,5 @@ def test_replay_tokens_must_be_tokens_of_the_same_tokenizer(configured: Configur
 def test_budget_beyond_existing_texts_is_an_error(configured: Configured) -> None:
     finish(configured(), "corpus", "tokenizer", "synthesis", tokens=1000, vocabulary=512)
     configured("tokens.budget=1000")
-    with pytest.raises(ConfigError, match=r"tokens.budget: 1,001 tokens asked for; .* holds 1,000. Lower"):
+    with pytest.raises(ConfigError, match=r"tokens.budget: 1,001 tokens requested; .* has 1,000. Lower"):
         configured("tokens.budget=1001")

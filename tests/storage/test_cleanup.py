@@ -189,7 +189,7 @@ def test_inputs_that_other_runs_made_are_kept_for_an_unfinished_run(tmp_path: Pa
     artifact.build_artifact(earlier, lambda out: {})
     interrupt(tmp_path, [], [later])
     list(cleanup.clean(tmp_path, remove=True))
-    assert earlier.complete and later.partial
+    assert earlier.complete and later.unfinished
     finish(tmp_path, later)
     assert not [*(tmp_path / ".runs").iterdir()] and len(unneeded(tmp_path)) == 2
 
