@@ -5,7 +5,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from entigraph.chat.conversation import QUESTION_PROMPT, Mode, PromptSettings
+from entigraph.chat.conversation import QUESTION_PROMPT, PromptMode, PromptSettings
 from entigraph.chat.session import DEFAULT_PASSAGES, ChatSession, open_session
 from entigraph.config.arguments import add_root, parse_arguments
 from entigraph.errors import ConfigError
@@ -65,9 +65,9 @@ def add_model_options(parser: ArgumentParser) -> None:
     parser.add_argument("--base", metavar="MODEL", help="a second model other than the run's base model")
     parser.add_argument(
         "--mode",
-        type=Mode,
-        choices=list(Mode),
-        default=Mode.auto,
+        type=PromptMode,
+        choices=list(PromptMode),
+        default=PromptMode.auto,
         help="completion of --prompt, or the model's chat template (auto: chat if the model has a template)",
     )
     parser.add_argument("--prompt", default=QUESTION_PROMPT, help="template of completions (default: %(default)s)")

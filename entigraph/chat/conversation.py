@@ -13,7 +13,7 @@ QUESTION_PROMPT = ClosedBook.prompt
 TURN_SEPARATOR = "\n"
 
 
-class Mode(StrEnum):
+class PromptMode(StrEnum):
     """How a question becomes a prompt: `completion` fills a template, `chat` renders the model's chat template."""
 
     auto = "auto"
@@ -33,7 +33,7 @@ class PromptSettings:
     turns as fit with a chat template, and no history in completions, because base models repeat it.
     """
 
-    mode: Mode = Mode.auto
+    mode: PromptMode = PromptMode.auto
     prompt: str = QUESTION_PROMPT
     turns: int | None = None
     max_tokens: int = 200
@@ -49,21 +49,21 @@ class PromptSettings:
         if self.turns is not None and self.turns < 0:
             raise ConfigError(f"--turns must be at least 0, got {self.turns}")
 
-    def resolve_mode(self, model: ChatModel) -> Mode:
+    def resolve_mode(self, model: ChatModel) -> PromptMode:
         """Returns `chat` or `completion`. Raises ConfigError for `chat` with a model that has no chat template."""
-        if self.mode is Mode.chat and model.template is None:
+        if self.mode is PromptMode.chat and model.template is None:
             raise ConfigError(
                 f"--mode=chat needs a chat template, and {model.name} has none; "
                 "use --mode completion, or train it with tokenizer=chat"
             )
-        if self.mode is Mode.auto:
-            return Mode.chat if model.template else Mode.completion
+        if self.mode is PromptMode.auto:
+            return PromptMode.chat if model.template else PromptMode.completion
         return self.mode
 
-    def sampling(self, mode: Mode) -> Sampling:
+    def sampling(self, mode: PromptMode) -> Sampling:
         """Returns the sampling parameters. A completion ends where the model begins the next question."""
         next_question = self.prompt.partition("{question}")[0].strip()
-        stops = (next_question,) if mode is Mode.completion and next_question else ()
+        stops = (next_question,) if mode is PromptMode.completion and next_question else ()
         return Sampling(max_tokens=self.max_tokens, temperature=self.temperature, stop=stops)
 
 
@@ -72,7 +72,7 @@ class BuiltPrompt:
     """The ids of a prompt, and how many turns and passages it contains after dropping those that do not fit."""
 
     ids: Sequence[int] = field(repr=False)
-    mode: Mode
+    mode: PromptMode
     turns: int
     passages: int
 
@@ -89,11 +89,11 @@ def build_prompt(
     Raises ConfigError if the question alone does not fit.
     """
     mode = settings.resolve_mode(model)
-    limit = settings.turns if settings.turns is not None else len(history) if mode is Mode.chat else 0
+    limit = settings.turns if settings.turns is not None else len(history) if mode is PromptMode.chat else 0
     turns, used = list(history[len(history) - limit :] if limit else ()), list(passages)
-    render = render_chat if mode is Mode.chat else render_completion
+    render = render_chat if mode is PromptMode.chat else render_completion
     while True:
-        ids = model.encode(render(model, settings, question, turns, used), templated=mode is Mode.chat)
+        ids = model.encode(render(model, settings, question, turns, used), templated=mode is PromptMode.chat)
         if len(ids) + settings.max_tokens <= model.backend.max_length:
             return BuiltPrompt(ids, mode, len(turns), len(used))
         if turns:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from entigraph.config.arguments import add_root, parse_arguments
 from entigraph.errors import ConfigError
-from entigraph.publish.published_files import Kind, Publication, collect_files
+from entigraph.publish.published_files import Publication, PublicationKind, collect_files
 from entigraph.storage.disk import format_bytes
 
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
@@ -17,7 +17,7 @@ def publish_main(arguments: Sequence[str]) -> None:
     options = parse_arguments(publish_parser(), arguments)
     if not REPOSITORY.fullmatch(options.to):
         raise ConfigError(f"--to must be OWNER/NAME, got {options.to!r}")
-    publication = collect_files(Kind(options.kind), options.name, options.root.resolve(), options.with_texts)
+    publication = collect_files(PublicationKind(options.kind), options.name, options.root.resolve(), options.with_texts)
     for line in describe(publication, options.to, options.public):
         print(line)
     if not options.upload:
@@ -34,7 +34,7 @@ def publish_parser() -> ArgumentParser:
         description="Publishes synthetic texts, a trained model, its adapter or the results of a study on the Hugging "
         "Face Hub. Without --upload it only lists what would leave this machine.",
     )
-    parser.add_argument("kind", choices=[kind.value for kind in Kind], help="what is published")
+    parser.add_argument("kind", choices=[kind.value for kind in PublicationKind], help="what is published")
     parser.add_argument("name", help="a synthesis, a run (or model folder), or a study, with or without its digest")
     parser.add_argument(
         "--to", required=True, metavar="OWNER/NAME", help="the repository; created if it does not exist"

@@ -25,7 +25,7 @@ FICTIONAL_READERS = "entigraph.corpus.readers.fictional_corpora."
 TEXT_SUFFIXES = (".md", ".json", ".jsonl", ".jinja")
 
 
-class Kind(StrEnum):
+class PublicationKind(StrEnum):
     """What is published: synthetic texts, a trained model, its adapter without the base model, or a study's results."""
 
     corpus = "corpus"
@@ -51,7 +51,7 @@ class PublishedFile:
 class Publication:
     """`artifacts` are the folders under the root that the files come from; `warnings` are shown before the upload."""
 
-    kind: Kind
+    kind: PublicationKind
     name: str
     files: Sequence[PublishedFile]
     artifacts: Sequence[Path]
@@ -60,18 +60,18 @@ class Publication:
 
     @property
     def repo_type(self) -> str:
-        return "model" if self.kind in (Kind.model, Kind.adapter) else "dataset"
+        return "model" if self.kind in (PublicationKind.model, PublicationKind.adapter) else "dataset"
 
 
-def collect_files(kind: Kind, name: str, root: Path, with_texts: bool) -> Publication:
+def collect_files(kind: PublicationKind, name: str, root: Path, with_texts: bool) -> Publication:
     """Returns what is published. Raises ConfigError for an unknown name or a private study, ArtifactError for an
     unfinished artifact.
     """
     collect = {
-        Kind.corpus: collect_corpus,
-        Kind.model: collect_model,
-        Kind.adapter: collect_adapter,
-        Kind.results: collect_results,
+        PublicationKind.corpus: collect_corpus,
+        PublicationKind.model: collect_model,
+        PublicationKind.adapter: collect_adapter,
+        PublicationKind.results: collect_results,
     }
     publication = collect[kind](name, root, with_texts)
     check_not_private(publication)
@@ -95,7 +95,7 @@ def collect_corpus(name: str, root: Path, with_texts: bool) -> Publication:
         files += existing_files(corpus, "documents.jsonl")
     else:
         excluded.append("documents.jsonl (the source documents; --with-texts adds them)")
-    return Publication(Kind.corpus, folder.name, files, [folder], excluded)
+    return Publication(PublicationKind.corpus, folder.name, files, [folder], excluded)
 
 
 def find_quoting_texts(manifest: Mapping[str, Any], corpus: Path) -> str:
@@ -117,7 +117,7 @@ def collect_model(name: str, root: Path, with_texts: bool) -> Publication:
     skipped = [str(file.relative_to(folder)) for file in folder.rglob("*") if not is_part_of(file, folder)]
     excluded = [f"{file} (hidden, or a link to a file elsewhere)" for file in sorted(skipped)]
     artifacts = [part for part in (model.training, model.synthesis) if part]
-    return Publication(Kind.model, model.name, list_folder(folder, root), artifacts, excluded)
+    return Publication(PublicationKind.model, model.name, list_folder(folder, root), artifacts, excluded)
 
 
 def collect_adapter(name: str, root: Path, with_texts: bool) -> Publication:
@@ -129,7 +129,7 @@ def collect_adapter(name: str, root: Path, with_texts: bool) -> Publication:
     if not any(file.name == CARD for file in files):
         files += [file for file in list_folder(Path(model.path), root) if file.name == CARD]
     artifacts = [part for part in (model.training, model.synthesis) if part]
-    return Publication(Kind.adapter, model.name, files, artifacts)
+    return Publication(PublicationKind.adapter, model.name, files, artifacts)
 
 
 def list_folder(folder: Path, root: Path) -> list[PublishedFile]:
@@ -164,7 +164,7 @@ def collect_results(name: str, root: Path, with_texts: bool) -> Publication:
     quoting = ["paired.json", "report.html"]  # questions with their answers, and documents
     files = [card, *existing_files(folder, "curve.json", "recall.json", *figures, *(quoting if with_texts else ()))]
     excluded = [] if with_texts else [f"{file} (quotes documents; --with-texts adds it)" for file in quoting]
-    return Publication(Kind.results, folder.name, files, [folder], excluded)
+    return Publication(PublicationKind.results, folder.name, files, [folder], excluded)
 
 
 def existing_files(folder: Path, *names: str) -> list[PublishedFile]:

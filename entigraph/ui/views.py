@@ -28,9 +28,9 @@ from entigraph.text.normalization import truncate
 
 Rows = Sequence[Sequence[str]]
 SWEEP_HEADINGS = ["sweep", "job", "state", "doing", "updated"]
-TEXT_HEADINGS = ["number", "document", "kind", "about", "beginning"]
+TEXT_HEADINGS = ["number", "document", "kind", "about", "text"]
 GRAPH_HEADINGS = ["entity", "other entity", "texts about both"]
-CHANGE_HEADINGS = ["change", "question", "correct answer", "one", "other", "kind", "document"]
+CHANGE_HEADINGS = ["change", "question", "correct answer", "answer", "reference answer", "kind", "document"]
 CHANGE_KEYS = ["change", "question", "right", "one", "other", "group", "document_id"]
 TEXTS_PER_PAGE = 50
 SHOWN_CHARACTERS = 120

@@ -200,9 +200,9 @@ def add_texts(app: gr.Blocks, root: Path) -> None:
 
 def add_comparison(app: gr.Blocks, root: Path) -> None:
     with gr.Row():
-        chosen = [selector(label, **COLUMN) for label in ("Evaluation", "Minus")]
+        chosen = [selector(label, **COLUMN) for label in ("Evaluation", "Reference")]
     compare = gr.Button("Compare")
-    summary = gr.Textbox(label="Difference", lines=5, interactive=False)
+    summary = gr.Textbox(label="Difference from the reference", lines=5, interactive=False)
     changed = gr.Dataframe(
         headers=views.CHANGE_HEADINGS, label="Questions gained and lost", datatype="str", interactive=False, wrap=True
     )

@@ -21,7 +21,7 @@ def test_ask_prints_both_answers_and_why_without_control_characters(outputs: Pat
     assert "\x1b" not in result.stdout and "[bold]markup[/bold]" in result.stdout
 
 
-def test_ask_says_that_no_base_model_is_known(outputs: Path, command: Command) -> None:
+def test_ask_reports_unknown_base_model(outputs: Path, command: Command) -> None:
     result = command("ask", "Who?", f"paths.root={outputs}", "--model", BASE, "--max-tokens", "1")
     assert result.returncode == 0 and f"note: no base model is known for {BASE}; it started from" in result.stderr
 
@@ -36,7 +36,7 @@ def test_ask_prints_json(outputs: Path, command: Command, tmp_path: Path) -> Non
     assert "Tobias built a loom" in second["passages"][0] and second["why"]["searched_texts"] == 4
 
 
-def test_chat_answers_explains_and_forgets(outputs: Path) -> None:
+def test_chat_answers_explains_and_resets(outputs: Path) -> None:
     lines = [
         "/why",
         "/text 1",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from entigraph.chat.conversation import Mode, PromptSettings, Turn, build_prompt
+from entigraph.chat.conversation import PromptMode, PromptSettings, Turn, build_prompt
 from entigraph.chat.model_selection import select_model
 from entigraph.chat.session import open_session
 from entigraph.chat.streaming import ChatModel
@@ -87,7 +87,7 @@ def test_completion_has_no_history_unless_asked_for(model: ChatModel) -> None:
 
 def test_chat_template_renders_the_history_with_one_bos_token(chat_model: ChatModel) -> None:
     built = build_prompt(chat_model, PromptSettings(), "When?", [Turn("Who?", "Vale.")], passages=["A lamp."])
-    assert built.mode is Mode.chat
+    assert built.mode is PromptMode.chat
     assert decode(chat_model, built.ids) == (
         "<|begin_of_text|>[user] Who?\n[assistant] Vale.\n[user] A lamp.\n\nWhen?\n[assistant]"
     )
@@ -111,7 +111,7 @@ def test_prompt_drops_old_turns_then_passages_that_exceed_the_context(model: Cha
 
 def test_missing_chat_template_raises_one_error(outputs: Path) -> None:
     with pytest.raises(ConfigError, match="has none; use --mode completion"):
-        open_session(RUN, outputs, settings=PromptSettings(mode=Mode.chat))
+        open_session(RUN, outputs, settings=PromptSettings(mode=PromptMode.chat))
 
 
 def test_each_model_sees_its_own_history(outputs: Path) -> None:

@@ -15,7 +15,7 @@ def lineage(outputs: Path) -> Lineage:
     return Lineage(select_model(RUN, outputs))
 
 
-def test_texts_that_join_answer_and_question_come_first(lineage: Lineage) -> None:
+def test_texts_that_mention_answer_and_question_come_first(lineage: Lineage) -> None:
     evidence = lineage.find_evidence("Who lost the Meridian?", "It was captain Holloway.")
     assert (evidence.answer_names, evidence.question_names) == (["Captain Holloway"], ["Meridian"])
     assert [sentence.text for sentence in evidence.sentences] == ["Captain Holloway lost the Meridian."]
@@ -29,7 +29,7 @@ def test_answer_without_a_name_is_explained_by_the_question(lineage: Lineage) ->
     assert [text.id for text in evidence.texts] == ["loom/3"] and evidence.sentence_count == 2
 
 
-def test_no_name_gives_no_evidence(lineage: Lineage) -> None:
+def test_no_names_yield_no_evidence(lineage: Lineage) -> None:
     assert lineage.find_evidence("Why?", "Because.").texts == ()
 
 
@@ -46,6 +46,6 @@ def test_names_without_graphs_are_capitalized_words_of_the_documents(tiny_model:
     assert evidence.answer_names == ["Captain Holloway"] and evidence.text_count == 3
 
 
-def test_model_of_no_run_has_no_lineage(tiny_model: Path, tmp_path: Path) -> None:
+def test_model_without_a_run_has_no_lineage(tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="are unavailable: it was not trained by a run in an outputs folder"):
         Lineage(select_model(str(tiny_model), tmp_path))

@@ -23,7 +23,7 @@ def test_run_is_selected_by_any_of_its_folders(outputs: Path, tmp_path: Path) ->
     assert select_model(str(training), tmp_path) == select_model(str(training / "model"), tmp_path)
 
 
-def test_base_model_is_that_of_the_training(outputs: Path) -> None:
+def test_base_model_of_a_run_is_selected(outputs: Path) -> None:
     model = select_model(RUN, outputs)
     base = select_base_model(model, outputs)
     assert base and base.name == "background-raw-all-seed0-00000004"
@@ -36,7 +36,7 @@ def test_model_folder_and_hub_id_belong_to_no_run(tiny_model: Path, tmp_path: Pa
     assert select_model("meta-llama/Llama-3.2-1B", tmp_path).path == "meta-llama/Llama-3.2-1B"
 
 
-def test_problem_is_explained(outputs: Path, tmp_path: Path) -> None:
+def test_invalid_name_raises_one_error(outputs: Path, tmp_path: Path) -> None:
     unfinished = tmp_path / "training" / "lamps-entigraph-all-seed0-00000009"
     build_folder(unfinished, "1").mkdir(parents=True)
     (file := tmp_path / "a.txt").touch()
@@ -54,7 +54,7 @@ def test_problem_is_explained(outputs: Path, tmp_path: Path) -> None:
             select_model(name, root)
 
 
-def test_unreachable_hub_is_one_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_unreachable_hub_raises_one_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("huggingface_hub.hf_api.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ConfigError, match="no/such-model: no run and no folder has this name, and the Hub"):

@@ -24,7 +24,7 @@ go out?
 PAIRS = [("Who kept the lamp?", "Miriam Vale."), ("Why did it\ngo out?", "Because: Captain Holloway asked.")]
 
 
-def test_pairs_are_read_as_writers_format_them() -> None:
+def test_pairs_are_read_in_formats_of_writers() -> None:
     assert list(read_pairs(QA)) == PAIRS
     assert list(read_pairs("A text. Question: none of these begins a line. Answer: no.")) == []
 
@@ -47,7 +47,7 @@ QUESTION, ANSWER = PAIRS[0]
         ("sharegpt", {"conversations": [{"from": "human", "value": QUESTION}, {"from": "gpt", "value": ANSWER}]}),
     ],
 )
-def test_export_counts_what_it_leaves_out(tmp_path: Path, kind: str, first: object) -> None:
+def test_export_counts_skipped_texts(tmp_path: Path, kind: str, first: object) -> None:
     texts = [synthetic_text(0, "lamp", [], QA), synthetic_text(1, "lamp", [], "No pair.")]
     write_texts(tmp_path, texts)
     assert export_pairs(tmp_path, tmp_path / "out.jsonl", QAFormat(kind)) == (2, 1, 1)
@@ -71,7 +71,7 @@ def test_command_writes_a_new_file_only(command: Command, tmp_path: Path) -> Non
     assert again.returncode == 1 and "exists; name another file" in again.stderr
 
 
-def test_gguf_is_written_by_the_script_of_llama_cpp(command_here: Command, tiny_model: Path, tmp_path: Path) -> None:
+def test_gguf_is_written_by_llama_cpp_script(command_here: Command, tiny_model: Path, tmp_path: Path) -> None:
     result = command_here("export", "gguf", str(tiny_model), "--llama-cpp", str(tmp_path))
     assert result.returncode == 1 and "convert_hf_to_gguf.py not found; expected a clone of llama.cpp" in result.stderr
     script = "import sys; from pathlib import Path; Path(sys.argv[3]).write_text(' '.join(sys.argv[1:3]))"
@@ -84,7 +84,7 @@ def test_gguf_is_written_by_the_script_of_llama_cpp(command_here: Command, tiny_
     assert result.returncode == 1 and "failed, see its output above" in result.stderr
 
 
-def test_modelfile_has_the_prompt_of_the_evaluations_or_the_model_s_template(tiny_model: Path, tmp_path: Path) -> None:
+def test_modelfile_contains_evaluation_prompt_or_chat_template(tiny_model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(tiny_model, folder)
     model = SelectedModel("tiny", str(folder))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from entigraph.errors import ArtifactError, ConfigError
-from entigraph.publish.published_files import Kind, collect_files
+from entigraph.publish.published_files import PublicationKind, collect_files
 from entigraph.publish.results_card import render_results_card
 from entigraph.storage.artifact import build_folder, read_json, write_json
 from entigraph.storage.private_marks import mark_private
@@ -65,16 +65,16 @@ def command(tmp_path: Path) -> Command:
     return run
 
 
-def names(root: Path, kind: Kind, name: str, with_texts: bool = False) -> set[str]:
+def names(root: Path, kind: PublicationKind, name: str, with_texts: bool = False) -> set[str]:
     return {file.name for file in collect_files(kind, name, root, with_texts).files}
 
 
 def test_documents_are_published_on_request_only(model_outputs: Path) -> None:
-    assert names(model_outputs, Kind.corpus, "lamps-entigraph") == {"texts-00000.parquet", "graphs.jsonl"}
-    assert "documents.jsonl" in names(model_outputs, Kind.corpus, SYNTHESIS, with_texts=True)
-    assert names(model_outputs, Kind.results, "lamps") == {"README.md", "curve.json", "curve.png"}
-    assert {"report.html", "paired.json"} <= names(model_outputs, Kind.results, STUDY, with_texts=True)
-    assert {"config.json", "model.safetensors", "tokenizer.json"} <= names(model_outputs, Kind.model, RUN)
+    assert names(model_outputs, PublicationKind.corpus, "lamps-entigraph") == {"texts-00000.parquet", "graphs.jsonl"}
+    assert "documents.jsonl" in names(model_outputs, PublicationKind.corpus, SYNTHESIS, with_texts=True)
+    assert names(model_outputs, PublicationKind.results, "lamps") == {"README.md", "curve.json", "curve.png"}
+    assert {"report.html", "paired.json"} <= names(model_outputs, PublicationKind.results, STUDY, with_texts=True)
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= names(model_outputs, PublicationKind.model, RUN)
 
 
 def test_dry_run_lists_the_files_and_sends_nothing(command: Command, model_outputs: Path, hub: Hub) -> None:
@@ -99,7 +99,7 @@ def test_upload_sends_exactly_the_listed_files(command: Command, model_outputs: 
     assert hub.tokens == {"Bearer hf_secret"}
 
 
-def test_missing_token_and_refusal_raise_one_error(command: Command, model_outputs: Path, hub: Hub) -> None:
+def test_missing_token_and_rejection_raise_one_error(command: Command, model_outputs: Path, hub: Hub) -> None:
     options = ["--to", "me/results", "--root", str(model_outputs), "--upload"]
     result = command("publish", "results", STUDY, *options)
     assert result.returncode == 1 and "no token for the Hub" in result.stderr and not hub.tokens
@@ -117,10 +117,10 @@ def test_private_study_is_not_published(tiny_model: Path, tmp_path: Path) -> Non
     write_json(study / "curve.json", {"base": None, "baselines": [], "points": [], "notes": []})
     mark_private([root / "synthesis" / SYNTHESIS, study], root, "lamps")
     for kind, name, root_option in (
-        (Kind.model, RUN, root),  # whose texts are private
-        (Kind.model, str(training), tmp_path / "elsewhere"),
-        (Kind.corpus, SYNTHESIS, root),
-        (Kind.results, STUDY, root),
+        (PublicationKind.model, RUN, root),  # whose texts are private
+        (PublicationKind.model, str(training), tmp_path / "elsewhere"),
+        (PublicationKind.corpus, SYNTHESIS, root),
+        (PublicationKind.results, STUDY, root),
     ):
         with pytest.raises(ConfigError, match="belongs to the private study lamps"):
             collect_files(kind, name, root_option, False)
@@ -130,7 +130,7 @@ def test_local_paths_are_replaced_in_the_card_and_warned_about_elsewhere(tiny_mo
     model = write_run(tmp_path, tiny_model) / "model"
     (model / "README.md").write_text(f"| base model | {tmp_path}/training/base-00000001/model |")
     (model / "notes.md").write_text(f"see {tmp_path}/notes")
-    publication = collect_files(Kind.model, RUN, tmp_path, False)
+    publication = collect_files(PublicationKind.model, RUN, tmp_path, False)
     (card,) = [file for file in publication.files if file.name == "README.md"]
     assert card.content == b"| base model | base-00000001 |"
     assert publication.warnings == [f"notes.md contains the path {tmp_path}"]
@@ -142,7 +142,7 @@ def test_hidden_files_and_links_elsewhere_are_not_published(tiny_model: Path, tm
     (model / ".git" / "config").write_text("url = https://user:token@host")
     (model / ".env").write_text("KEY=1")
     (model / "link.txt").symlink_to("/etc/hostname")
-    publication = collect_files(Kind.model, RUN, tmp_path, False)
+    publication = collect_files(PublicationKind.model, RUN, tmp_path, False)
     assert not {".git/config", ".env", "link.txt"} & {file.name for file in publication.files}
     assert "link.txt (hidden, or a link to a file elsewhere)" in publication.excluded
 
@@ -153,18 +153,18 @@ def test_files_of_the_hub_cache_are_published(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
     (blobs / "1").write_text("{}")
     (snapshot / "config.json").symlink_to("../../blobs/1")
-    assert names(tmp_path, Kind.model, str(snapshot)) == {"config.json"}
+    assert names(tmp_path, PublicationKind.model, str(snapshot)) == {"config.json"}
 
 
 def test_adapter_is_published_without_the_base_model(tiny_model: Path, tmp_path: Path) -> None:
     training = write_run(tmp_path, tiny_model)
     with pytest.raises(ConfigError, match="has no adapter; expected a run with model/adapter=lora"):
-        collect_files(Kind.adapter, RUN, tmp_path, False)
+        collect_files(PublicationKind.adapter, RUN, tmp_path, False)
     (training / "adapter").mkdir()
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         (training / "adapter" / name).write_text("{}")
     (training / "model" / "README.md").write_text("card")
-    publication = collect_files(Kind.adapter, RUN, tmp_path, False)
+    publication = collect_files(PublicationKind.adapter, RUN, tmp_path, False)
     assert {file.name for file in publication.files} == {
         "README.md",
         "adapter_config.json",
@@ -184,15 +184,15 @@ def test_texts_that_quote_documents_need_with_texts(tiny_model: Path, tmp_path: 
     ):
         write_json(file, manifest | changes)
         with pytest.raises(ConfigError, match="contains sentences of the source documents"):
-            collect_files(Kind.corpus, SYNTHESIS, tmp_path, False)
-        assert "documents.jsonl" in names(tmp_path, Kind.corpus, SYNTHESIS, with_texts=True)
+            collect_files(PublicationKind.corpus, SYNTHESIS, tmp_path, False)
+        assert "documents.jsonl" in names(tmp_path, PublicationKind.corpus, SYNTHESIS, with_texts=True)
 
 
 def test_wrong_names_are_errors(model_outputs: Path) -> None:
     for kind, name, message in (
-        (Kind.corpus, "lamps-entigraf", "did you mean lamps-entigraph"),
-        (Kind.results, "nothing", "not found in .*studies"),
-        (Kind.model, "meta-llama/Llama-3.2-1B", "is a Hub model already"),
+        (PublicationKind.corpus, "lamps-entigraf", "did you mean lamps-entigraph"),
+        (PublicationKind.results, "nothing", "not found in .*studies"),
+        (PublicationKind.model, "meta-llama/Llama-3.2-1B", "is a Hub model already"),
     ):
         with pytest.raises(ConfigError, match=message):
             collect_files(kind, name, model_outputs, False)
@@ -201,7 +201,7 @@ def test_wrong_names_are_errors(model_outputs: Path) -> None:
 def test_unfinished_synthesis_is_named(tmp_path: Path) -> None:
     build_folder(tmp_path / "synthesis" / SYNTHESIS, "1").mkdir(parents=True)
     with pytest.raises(ArtifactError, match=f"{SYNTHESIS} is not finished; run the same command to continue it"):
-        collect_files(Kind.corpus, "lamps-entigraph", tmp_path, False)
+        collect_files(PublicationKind.corpus, "lamps-entigraph", tmp_path, False)
 
 
 def test_results_card_escapes_markdown(model_outputs: Path) -> None:

@@ -34,7 +34,7 @@ def write_job(root: Path, doing: str) -> None:
 
 @contextmanager
 def served(root: Path) -> Iterator[str]:
-    """The address of the app, in a process of its own."""
+    """The address of the app, in a separate process."""
     port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "entigraph", "ui", "--root", str(root), "--port", str(port), "--device", "cpu"],

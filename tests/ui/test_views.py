@@ -19,7 +19,7 @@ def test_study_shows_its_curve_and_table(smoke: Path) -> None:
     assert view.report == str(study_of(smoke) / "report.html")
 
 
-def test_study_without_a_curve_says_what_to_run(outputs: Path) -> None:
+def test_study_without_a_curve_shows_next_command(outputs: Path) -> None:
     view = views.view_study(outputs, "lamps-00000005")
     assert view.summary == "0 of 0 runs are finished. There is no curve yet: run entigraph analyze."
 
@@ -52,7 +52,7 @@ def test_entity_graph_counts_the_texts_about_each_pair(outputs: Path) -> None:
     assert views.view_graph(outputs, corpus, "nothing").image == ""
 
 
-def test_names_in_an_entity_graph_stay_text() -> None:
+def test_names_in_an_entity_graph_are_escaped() -> None:
     text = SyntheticText(
         id="d/0", document_id="d", augmenter="entigraph", kind="pair", about=[HOSTILE, "b"], sample=0, text="",
         writer="", prompt_hash="", tokens=1,

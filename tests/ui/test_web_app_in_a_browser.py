@@ -113,7 +113,7 @@ def test_question_is_answered_and_explained(page: Page) -> None:
     wait_for(is_explained, interval_s=5.0)
 
 
-def test_documents_and_texts_do_not_run(page: Page) -> None:
+def test_html_in_documents_and_texts_is_not_executed(page: Page) -> None:
     page.open_tab("Texts")
     enter(page.box("Show text number"), "4")
     wait_for(lambda: page.text("Source document").startswith(f"Loom {printable(HOSTILE)}"))
