@@ -85,8 +85,10 @@ class QualityGate:
     max_short: float = 0.05
     max_refusals: float = 0.01
     max_repetitive: float = 0.05
+    max_repeated_ngrams: float = 0.3
     max_other_language: float = 0.01
     max_copied: float = 0.2
+    max_copied_ngrams: float = 0.5
     max_quoting: float = 0.0
     judged_sentences: int = 0
     max_unsupported: float = 0.2

@@ -16,6 +16,7 @@ from entigraph.storage.schemas import EntityGraph, Failure, SyntheticText
 UNANSWERED = "finish_reason gave up: "
 MIN_RESULTS = 100  # graphs, texts and failures before the failure rate is enforced
 SECONDS_BETWEEN_LOGS = 5.0
+TOKENS_MISSING = "tokens of synthesis.token_budget are not written"
 
 
 class GenerationStats:
@@ -177,9 +178,10 @@ def summary_lines(counts: Mapping[str, Any], documents: int, token_budget: int |
 
 def data_losses(counts: Mapping[str, Any], documents: int) -> list[DataLoss]:
     """Returns what the stage omits: documents without texts, texts that failed, removed near-duplicates, dropped
-    entities.
+    entities, and the part of the token budget for which the augmenter has no requests.
     """
     failures, texts = sum(counts["failures"].values()), counts["texts"] + counts["removed"]
+    missing = counts.get("tokens_missing", 0)
     return [
         DataLoss("documents have no synthetic text", documents - counts["documents_with_texts"], documents),
         DataLoss("texts were not written", failures, texts + failures),
@@ -189,6 +191,7 @@ def data_losses(counts: Mapping[str, Any], documents: int) -> list[DataLoss]:
             counts["entities_left_out"],
             counts["entities"] + counts["entities_left_out"],
         ),
+        DataLoss(f"{TOKENS_MISSING}, because the augmenter has no more requests", missing, counts["tokens"] + missing),
     ]
 
 

@@ -14,9 +14,7 @@ from entigraph.text.refusals import find_refusal
 from entigraph.text.writing_systems import split_words
 
 COPY_NGRAM = 8  # words; shared n-grams count as copied
-MAX_COPIED_SHARE = 0.5  # of a text's n-grams; above it the text is a copy
 REPETITION_NGRAM = 4  # words
-MAX_REPEATED_SHARE = 0.3  # of a text's n-grams; above it the text is repetitive
 MAX_EXAMPLES = 5
 UNSUPPORTED = "unsupported by their document"
 
@@ -95,14 +93,14 @@ def check_quality(
     defects: Mapping[str, tuple[float, Callable[[SyntheticText], bool]]] = {
         "too short": (gate.max_short, lambda text: text.tokens < gate.min_tokens),
         "refusals": (gate.max_refusals, lambda text: find_refusal(text.text) is not None),
-        "repetitive": (gate.max_repetitive, lambda text: repeats_itself(text.text)),
+        "repetitive": (gate.max_repetitive, lambda text: repeated_share(text.text) > gate.max_repeated_ngrams),
         "in a different language from their document": (
             gate.max_other_language,
             lambda text: is_foreign(text.text) != is_foreign(sources.get(text.document_id, "")),
         ),
         "copied from their document": (
             gate.max_copied,
-            lambda text: copied_share(text.text, source_ngrams(text.document_id)) > MAX_COPIED_SHARE,
+            lambda text: copied_share(text.text, source_ngrams(text.document_id)) > gate.max_copied_ngrams,
         ),
         "quoting an evaluation question": (
             gate.max_quoting,
@@ -127,9 +125,8 @@ def copied_share(text: str, source: NGrams) -> float:
     return len(ngrams & source) / len(ngrams) if ngrams else 0.0
 
 
-def repeats_itself(text: str) -> bool:
+def repeated_share(text: str) -> float:
+    """Returns the share of a text's word n-grams that occur earlier in it; 0 for very short texts."""
     words = split_words(text.casefold())
     starts = len(words) - REPETITION_NGRAM + 1
-    return (
-        starts >= 2 * REPETITION_NGRAM and 1 - len(word_ngrams(words, REPETITION_NGRAM)) / starts > MAX_REPEATED_SHARE
-    )
+    return 1 - len(word_ngrams(words, REPETITION_NGRAM)) / starts if starts >= 2 * REPETITION_NGRAM else 0.0

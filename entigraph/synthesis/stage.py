@@ -17,6 +17,8 @@ from entigraph.synthesis.base import Augmenter
 from entigraph.synthesis.generation import CountTokens, TextGenerator
 from entigraph.synthesis.generation_stats import GenerationStats, render_counts
 
+BUDGET_TOLERANCE = 0.01  # share of the token budget by which texts may fall short of it without notice
+
 
 def run(
     corpus: Path,
@@ -52,7 +54,10 @@ def run(
     if not stats.texts:
         why = render_counts(stats.reasons) or "it made no request"
         raise DataError(f"{augmenter.name} wrote no text about the documents of {corpus}: {why}")
+    budget = rules.token_budget if augmenter.needs_writer and not stats.removed else None
+    missing = max(0, budget - stats.tokens) if budget else 0
     return {
+        **({"tokens_missing": missing} if budget and missing > BUDGET_TOLERANCE * budget else {}),
         "entities": sum(len(graph.entities) for graph in graphs),
         "entities_left_out": sum(graph.left_out for graph in graphs),
         "entities_merged": sum(map(len, chain(*(graph.merged.values() for graph in graphs)))),

@@ -103,6 +103,16 @@ def test_lost_document_is_a_data_loss(tmp_path: Path) -> None:
     assert any("1 of 4 documents have no text" in line for line in generation_stats.summary_lines(counts, 4, None))
 
 
+def test_unreached_token_budget_is_a_data_loss(tmp_path: Path) -> None:
+    texts, counts = synthesize(tmp_path, Writer(), token_budget=1_000_000)
+    missing = 1_000_000 - sum(text.tokens for text in texts)
+    losses = collect_data_losses(generation_stats.data_losses(counts, 4))
+    (loss,) = (
+        loss for description, loss in losses.items() if description.startswith("tokens of synthesis.token_budget")
+    )
+    assert loss == {"count": missing, "total": 1_000_000} and counts["tokens_missing"] == missing
+
+
 def test_retries_of_entity_lists_can_be_disabled(tmp_path: Path) -> None:
     llm = Writer(first_attempt_fails(completion("", "refusal")))
     _, counts = synthesize(tmp_path, llm, max_entity_retries=0)

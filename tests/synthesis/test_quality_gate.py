@@ -58,6 +58,12 @@ def test_each_defect_is_found_alone(defect: str) -> None:
     assert any(f"33.3% are {defect}, above the limit" in line for line in report.lines())
 
 
+def test_fractions_that_make_a_text_a_copy_or_repetitive_are_options() -> None:
+    defects = {name: DEFECTS[name] for name in ("repetitive", "copied from their document")}
+    assert set(check(*defects.values()).counts) == set(defects)
+    assert not check(*defects.values(), max_repeated_ngrams=1.0, max_copied_ngrams=1.0).counts
+
+
 def test_good_texts_pass_and_limits_are_shares() -> None:
     assert list(check(GOOD, GOOD).lines()) == ["quality of 2 sampled texts: no defects"]
     report = check(*[GOOD] * 9, DEFECTS["too short"], max_short=0.1)
