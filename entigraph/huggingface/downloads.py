@@ -1,4 +1,4 @@
-"""Downloads models of the Hub with the progress of a stage: transformers would show nothing, or bars of its own."""
+"""Downloads Hub models and reports the progress of a stage: transformers would show nothing, or its own bars."""
 
 from fnmatch import fnmatch
 from typing import Any
@@ -38,7 +38,7 @@ def is_read(name: str) -> bool:
 
 
 def count_bytes(advance: Advance) -> type[Any]:
-    """Returns what the Hub client uses instead of tqdm: it shows nothing, and advances by whole megabytes."""
+    """Returns what the Hub client uses instead of tqdm, which shows nothing and advances by whole megabytes."""
     from tqdm import tqdm
 
     rest = 0

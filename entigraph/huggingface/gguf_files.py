@@ -1,7 +1,7 @@
 """GGUF files (llama.cpp, Ollama) as models and tokenizers: `model.path=FILE.gguf`.
 
-transformers reads them and dequantizes the weights: they are trained and saved like any other model. The reverse, a
-trained model as GGUF, is llama.cpp's `convert_hf_to_gguf.py`.
+transformers reads them and dequantizes the weights: they are trained and saved like any other model. To export a
+trained model to GGUF, use llama.cpp's `convert_hf_to_gguf.py`.
 """
 
 import struct
@@ -16,13 +16,13 @@ from entigraph.errors import ConfigError
 
 MAGIC = b"GGUF"
 ARCHITECTURE, ALIGNMENT, DEFAULT_ALIGNMENT = "general.architecture", "general.alignment", 32
-# Types of an entry's value.
-STRING, LIST = 8, 9
+# Value types of GGUF's metadata.
+STRING, ARRAY = 8, 9
 NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 
 
 def is_gguf(path: str) -> bool:
-    """Returns whether a path names a GGUF file, which may not exist."""
+    """Returns whether a path has the suffix .gguf; the file need not exist."""
     return Path(path).suffix == ".gguf"
 
 
@@ -40,12 +40,12 @@ def pretrained_source(path: str) -> dict[str, Any]:
 
 
 def without_progress_bar(path: str) -> AbstractContextManager[object]:
-    """Hides the progress bar of transformers' GGUF reader, which `disable_progress_bar` does not."""
+    """Hides the progress bar of transformers' GGUF reader, which `disable_progress_bar` leaves visible."""
     return redirect_stderr(StringIO()) if is_gguf(path) else nullcontext()
 
 
-def forget_quantization(model: Any) -> None:
-    """Removes the note of a GGUF file's quantization from the config: the weights are dequantized."""
+def clear_gguf_quantization(model: Any) -> None:
+    """Removes the `quantization_config` that transformers sets for GGUF files, whose weights are dequantized."""
     if getattr(getattr(model.config, "quantization_config", None), "quant_method", None) == "gguf":
         del model.config.quantization_config
 
@@ -65,23 +65,23 @@ def check_gguf(file: Path) -> None:
             "instead"
         )
     size = file.stat().st_size
-    if size <= header.last_tensor:
+    if size <= header.last_tensor_offset:
         raise ConfigError(
-            f"model.path: {file} is incomplete: it must have more than {header.last_tensor:,} bytes, got {size:,}; "
-            "download it again"
+            f"model.path: {file} is incomplete: it must have more than {header.last_tensor_offset:,} bytes, got "
+            f"{size:,}; download it again"
         )
 
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """`last_tensor` is the position in the file at which the last tensor begins; -1 without tensors."""
+    """`last_tensor_offset` is the byte offset of the last tensor in the file; -1 if there is none."""
 
     architecture: str
-    last_tensor: int = -1
+    last_tensor_offset: int = -1
 
 
 def read_header(file: Path) -> GgufHeader:
-    """Returns the header of a GGUF file. Raises ConfigError for another file, and one that ends within its header."""
+    """Returns the header of a GGUF file. Raises ConfigError if the file is not GGUF or its header is truncated."""
     try:
         with file.open("rb") as stream:
             return HeaderReader(stream, file.stat().st_size).read()
@@ -92,7 +92,7 @@ def read_header(file: Path) -> GgufHeader:
 
 
 class HeaderReader:
-    """Reads the header of a GGUF file: its entries, such as the vocabulary, and the positions of its tensors."""
+    """Reads the header of a GGUF file: its metadata, such as the vocabulary, and the offsets of its tensors."""
 
     def __init__(self, stream: BinaryIO, size: int) -> None:
         self.stream, self.size = stream, size
@@ -104,17 +104,17 @@ class HeaderReader:
         values = dict(self.read_entry() for _ in range(entries))
         offsets = [self.read_offset() for _ in range(tensors)]
         alignment = int(values.get(ALIGNMENT) or DEFAULT_ALIGNMENT)
-        data = -(-self.stream.tell() // alignment) * alignment
-        return GgufHeader(values[ARCHITECTURE].decode(), data + max(offsets) if offsets else -1)
+        data_start = -(-self.stream.tell() // alignment) * alignment
+        return GgufHeader(values[ARCHITECTURE].decode(), data_start + max(offsets) if offsets else -1)
 
     def read_entry(self) -> tuple[str, Any]:
         return self.read_string().decode(), self.read_value(*self.unpack("<I"))
 
     def read_value(self, kind: int) -> Any:
-        """Returns a string or a number; None for a list."""
+        """Returns a string or a number; None for an array."""
         if kind == STRING:
             return self.read_string()
-        if kind == LIST:
+        if kind == ARRAY:
             kind, length = self.unpack("<IQ")
             if kind in NUMBERS:
                 self.read_bytes(struct.calcsize(NUMBERS[kind]) * length)
@@ -125,7 +125,7 @@ class HeaderReader:
         return self.unpack(f"<{NUMBERS[kind]}")[0]
 
     def read_offset(self) -> int:
-        """Returns the position of a tensor in the data."""
+        """Returns the offset of a tensor from the start of the data."""
         self.read_string()
         (dimensions,) = self.unpack("<I")
         return int(self.unpack(f"<{dimensions}QIQ")[-1])
@@ -133,10 +133,10 @@ class HeaderReader:
     def read_string(self) -> bytes:
         return self.read_bytes(*self.unpack("<Q"))
 
-    def unpack(self, form: str) -> tuple[Any, ...]:
-        return struct.unpack(form, self.stream.read(struct.calcsize(form)))
+    def unpack(self, fmt: str) -> tuple[Any, ...]:
+        return struct.unpack(fmt, self.stream.read(struct.calcsize(fmt)))
 
     def read_bytes(self, length: int) -> bytes:
         if self.stream.tell() + length > self.size:
-            raise ValueError("the file ends within its header")
+            raise ValueError("truncated header")
         return self.stream.read(length)

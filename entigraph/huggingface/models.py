@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from entigraph.errors import ConfigError, error_chain
-from entigraph.huggingface.gguf_files import forget_quantization, pretrained_source, without_progress_bar
+from entigraph.huggingface.gguf_files import clear_gguf_quantization, pretrained_source, without_progress_bar
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel
@@ -44,7 +44,7 @@ def load_checked(path: str, **options: Any) -> "PreTrainedModel":
         raise model_error(path, ValueError(f"model.safetensors.index.json has no {error}.")) from None
     model, info = loaded
     problems = "; ".join(part for part in (weight_problems(info), *stored_problems(model, path)) if part)
-    forget_quantization(model)
+    clear_gguf_quantization(model)
     if problems:
         raise ConfigError(f"model.path: {path} does not contain the weights that its config.json describes: {problems}")
     return cast("PreTrainedModel", model)
@@ -69,7 +69,9 @@ def weight_problems(info: Mapping[str, Any]) -> str:
 
     `info` is the loading info of transformers, which leaves out tied weights and buffers that are not stored.
     """
-    shapes = [f"{name} ({list(stored)} instead of {list(wanted)})" for name, stored, wanted in info["mismatched_keys"]]
+    shapes = [
+        f"{name} ({list(stored)} instead of {list(expected)})" for name, stored, expected in info["mismatched_keys"]
+    ]
     groups = {"missing": info["missing_keys"], "unexpected": info["unexpected_keys"], "of a different shape": shapes}
     problems = [f"{kind}: {list_names(names)}" for kind, names in groups.items() if names]
     if any(".lora_A." in name for name in info["unexpected_keys"]):
@@ -78,8 +80,8 @@ def weight_problems(info: Mapping[str, Any]) -> str:
 
 
 def stored_problems(model: "PreTrainedModel", path: str) -> Iterator[str]:
-    """Yields what transformers accepts in a local folder's safetensors and changes the model: integer weights without a
-    quantization config, and a head of its own where config.json ties the head to the embeddings.
+    """Yields problems of a local folder's safetensors that transformers ignores: integer weights without a quantization
+    config, and a head that differs from the embeddings although config.json ties them.
     """
     import torch
     from safetensors import safe_open

@@ -48,8 +48,8 @@ def run(
 
     `stitched`: the texts of each document form one training document.
 
-    Raises ConfigError for a budget beyond the texts or below the first text, ArtifactError if a text has other tokens
-    than were counted, or than Hugging Face's library gives, DataError if the selection has no text.
+    Raises ConfigError for a budget above all texts or below the first one, ArtifactError if the tokens of a text differ
+    from those counted, or from those of Hugging Face's library, DataError if the selection has no text.
     """
     tokenizer = Tokenizer(tokenizer_folder, encoder)
     counts = token_counts(synthesis)
@@ -118,7 +118,8 @@ def check_budget(selection: TextSelection, layout: TokenLayout, texts: int, synt
     """Raises ConfigError if the texts do not fill the budget, or no text fits."""
     if not texts:
         raise ConfigError(
-            f"tokens.block_length: {synthesis} contains no fitting text; raise it, or tokens.too_long=truncate"
+            f"tokens.block_length: {synthesis} has no text that fits into a block; raise it, or set "
+            "tokens.too_long=truncate"
         )
     budget = selection.budget
     if budget is None:
@@ -206,7 +207,7 @@ class TextWriter:
             if encoded.ids[encoded.offsets[index] : encoded.offsets[index + 1]].tolist() != expected_ids.tolist():
                 (name,) = group.column("id", [int(rows[index])])
                 raise ArtifactError(
-                    f"{group.file}: {self.tokenizer.encoder.name} gives other tokens for the text {name} than "
+                    f"{group.file}: {self.tokenizer.encoder.name} encodes the text {name} differently from "
                     "Hugging Face's tokenizers; set tokens.encoder=tokenizers and run again"
                 )
 

@@ -90,18 +90,20 @@ class LoraAdapter:
 
         head = net.get_output_embeddings()  # type: ignore[no-untyped-call]
         linear = {name: module for name, module in net.named_modules() if is_linear(module) and module is not head}
-        wanted = self.target_modules
-        if wanted is None:
+        selected = self.target_modules
+        if selected is None:
             targets = linear
         else:
-            unmatched = [target for target in wanted if not any(matches_target(name, target) for name in linear)]
+            unmatched = [target for target in selected if not any(matches_target(name, target) for name in linear)]
             if unmatched:
                 endings = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in linear}))
                 raise ConfigError(
                     "model.adapter.target_modules must match linear layers of the model, whose names end in "
                     f"{endings}; got {', '.join(unmatched)}"
                 )
-            targets = {name: module for name, module in linear.items() if any(matches_target(name, t) for t in wanted)}
+            targets = {
+                name: module for name, module in linear.items() if any(matches_target(name, t) for t in selected)
+            }
         if not targets:
             raise ConfigError(
                 "model.adapter: the model has no linear layers but the head; train all weights: model/adapter=none"

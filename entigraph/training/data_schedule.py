@@ -196,7 +196,7 @@ class DataSchedule:
             f"synthetic {counts['synthetic_samples'] * length:,} ({counts['synthetic_passes']:g} passes)"
         )
         if counts["replay_samples"]:
-            mode = "in place of synthetic" if self.replaces else "added to synthetic"
+            mode = "instead of synthetic" if self.replaces else "added to synthetic"
             line += f", replay {counts['replay_samples'] * length:,} ({counts['replay_passes']:g} passes, {mode})"
         return line
 

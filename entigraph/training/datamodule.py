@@ -155,7 +155,7 @@ class BatchLoader:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if state["fingerprint"] != self.schedule.fingerprint:
             raise ArtifactError(
-                "the checkpoint was written for another data order; remove its checkpoints folder and run again"
+                "the checkpoint was written with a different data order; remove its checkpoints folder and run again"
             )
         self.consumed = state["consumed"]
 

@@ -65,7 +65,7 @@ class TrainingTarget:
         if offloaded <= room:
             return ""
         return (
-            f"trainer.cpu_offload needs {offloaded / GIB:,.1f} GiB of the CPU's memory, and this machine has room for "
+            f"trainer.cpu_offload needs {offloaded / GIB:,.1f} GiB of CPU memory, and this machine has "
             f"{room / GIB:,.1f}"
         )
 
@@ -142,7 +142,7 @@ def describe(values: Mapping[str, Any]) -> str:
 
 
 def alternatives(trainer: TrainerSettings, target: TrainingTarget) -> list[str]:
-    """Returns what would fit where no setting does: 8-bit moments, the CPU's memory, an adapter, or more devices."""
+    """Returns what would fit where no setting does: 8-bit moments, CPU memory, an adapter, or more devices."""
     open_settings: dict[str, Any] = dict.fromkeys(AUTO_SETTINGS, AUTO)
     automatic = replace(trainer, **open_settings, accumulate_grad_batches=None)
     options = []
@@ -195,7 +195,7 @@ def fitting_offload(automatic: TrainerSettings, target: TrainingTarget) -> list[
     sizes = other.needed(chosen.trainer), offloaded_bytes(other.shape, other.workload(chosen.trainer))
     gpu, cpu = (f"{size / GIB:,.1f} GiB" for size in sizes)
     option = f"{optimizer}trainer=fsdp trainer.devices=1 trainer.cpu_offload=true"
-    return [f"{option} ({gpu}, and {cpu} of the CPU's memory)"]
+    return [f"{option} ({gpu}, and {cpu} of CPU memory)"]
 
 
 def fitting_adapter(automatic: TrainerSettings, target: TrainingTarget) -> list[str]:

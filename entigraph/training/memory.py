@@ -403,7 +403,7 @@ def summary_lines(
     if workload.adapter is not None:
         what = f"an adapter of {format_count(trained_parameters(shape, workload.adapter))} for {what}"
     offloaded = offloaded_bytes(shape, workload)
-    also = f", and {offloaded / GIB:,.1f} GiB of the CPU's memory" if offloaded else ""
+    also = f", and {offloaded / GIB:,.1f} GiB of CPU memory" if offloaded else ""
     also += " for each" if offloaded and workload.devices > 1 else ""
     lines = [f"training {what}: about {total / GIB:,.1f} GiB {where}" + (f" ({breakdown})" if breakdown else "") + also]
     if tokens and (device.shared or shape.parameters >= MIN_PARAMETERS):

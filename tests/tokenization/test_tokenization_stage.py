@@ -23,7 +23,7 @@ from entigraph.tokenization.text_selection import TextSelection
 from entigraph.tokenization.tokenizer import Tokenizer
 
 GROUP = 50
-ODD = (
+EDGE_CASES = (
     "",
     " ",
     "\n\n",
@@ -65,7 +65,7 @@ def write_folder(folder: Path, texts: list[str], tokenizer: Tokenizer) -> Path:
 def random_texts(count: int) -> list[str]:
     rng = random.Random(0)
     words = ["lamp", " keeper", "Orsk,", "1951", " the ", "é", "\n", "'ll", "don't", "\t", "(x)", "日本", "...", "\r\n"]
-    return [*ODD, *("".join(rng.choices(words, k=rng.randrange(1, 60))) for _ in range(count))]
+    return [*EDGE_CASES, *("".join(rng.choices(words, k=rng.randrange(1, 60))) for _ in range(count))]
 
 
 @pytest.fixture
@@ -108,12 +108,16 @@ def test_ids_match_hugging_face(kind: str, tiny_model: Path, tmp_path: Path, sma
     assert slow["encoder"]["name"] == "tokenizers"  # type: ignore[index]
     assert content(tmp_path / "out") == content(tmp_path / "slow")
     store = TokenStore(tmp_path / "out")
-    marks = loaded.separators
+    separators = loaded.separators
     order = random.Random("draw/0/0").sample(range(len(texts)), len(texts))
     expected = [
         token
         for index in order
-        for token in (marks.bos_id, *loaded.fast.encode(texts[index], add_special_tokens=False).ids, marks.eos_id)
+        for token in (
+            separators.bos_id,
+            *loaded.fast.encode(texts[index], add_special_tokens=False).ids,
+            separators.eos_id,
+        )
         if token is not None
     ]
     assert store.read(0, len(store)).tolist() == expected
@@ -126,8 +130,10 @@ def test_unsupported_tokenizer_falls_back_to_hugging_face(tmp_path: Path) -> Non
 
     words = FastTokenizer(models.WordLevel({"<s>": 0, "lamp": 1, "keeper": 2, "?": 3}, unk_token="?"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<s>", unk_token="?").save_pretrained(tmp_path / "theirs")
-    PretrainedTokenizer(path=str(tmp_path / "theirs")).build(new_folder(tmp_path / "tokenizer"))
+    PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<s>", unk_token="?").save_pretrained(
+        tmp_path / "huggingface"
+    )
+    PretrainedTokenizer(path=str(tmp_path / "huggingface")).build(new_folder(tmp_path / "tokenizer"))
     texts = write_folder(tmp_path / "texts", ["lamp keeper", "the lamp"], Tokenizer(tmp_path / "tokenizer"))
     counts = tokenize(texts, tmp_path / "tokenizer", tmp_path / "out")
     assert counts["encoder"]["name"] == "tokenizers"  # type: ignore[index]
@@ -138,21 +144,17 @@ def test_unsupported_tokenizer_falls_back_to_hugging_face(tmp_path: Path) -> Non
 class DifferentEncoder(encoders.HuggingFaceEncoder):
     """Replaces one word with another of the same length."""
 
-    name = "confused"
+    name = "wrong"
 
     def encode_batch(self, texts: list[str]) -> encoders.Encoded:  # type: ignore[override]
         return super().encode_batch([text.replace("keeper", "kepeer") for text in texts])
 
 
-def test_encoder_that_differs_raises_with_text_id(
-    tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_encoder_mismatch_raises_with_text_id(tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("entigraph.tokenization.tokenizer.choose_encoder", lambda file, fast: DifferentEncoder(fast))
-    confused = Tokenizer(tokenizer)
-    texts = write_folder(tmp_path / "texts", ["a lamp", "its keeper", "a ledger"], confused)
-    with pytest.raises(
-        ArtifactError, match=r"confused gives other tokens for the text t1 .* tokens.encoder=tokenizers"
-    ):
+    wrong = Tokenizer(tokenizer)
+    texts = write_folder(tmp_path / "texts", ["a lamp", "its keeper", "a ledger"], wrong)
+    with pytest.raises(ArtifactError, match=r"wrong encodes the text t1 differently .* tokens.encoder=tokenizers"):
         tokenize(texts, tokenizer, tmp_path / "out")
 
 
@@ -206,8 +208,8 @@ def test_killed_stage_resumes_and_verifies_written_groups(tokenizer: Path, tmp_p
         shard.seek(int(json.loads(lines[0])["first"]) + 40)
         shard.write(b"\0" * 64)
     tokenize(texts, tokenizer, out)
-    tokenize(texts, tokenizer, tmp_path / "unbroken")
-    assert content(out) == content(tmp_path / "unbroken")
+    tokenize(texts, tokenizer, tmp_path / "uninterrupted")
+    assert content(out) == content(tmp_path / "uninterrupted")
 
 
 def test_partial_output_of_another_layout_is_discarded(tokenizer: Path, tmp_path: Path) -> None:
@@ -218,7 +220,9 @@ def test_partial_output_of_another_layout_is_discarded(tokenizer: Path, tmp_path
     assert content(tmp_path / "out") == content(tmp_path / "alone")
 
 
-def test_long_texts_give_smaller_row_groups(tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_texts_produce_smaller_row_groups(
+    tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("entigraph.storage.texts.CHARACTERS_PER_GROUP", 1000)
     texts = write_folder(tmp_path / "texts", ["x" * 400] * 10, Tokenizer(tokenizer))
     assert [group.count for group in row_groups(texts)] == [3, 3, 3, 1]
@@ -261,12 +265,14 @@ def test_blocks_contain_whole_texts_and_count_skipped_ones(tokenizer: Path, tmp_
     ends = np.load(tmp_path / "out" / "document-ends.npy")
     assert ends[-1] == len(store)
     pieces = [(int(start), int(end)) for start, end in zip([0, *ends], ends, strict=False)]
-    assert all(start // 64 == (end - 1) // 64 for start, end in pieces), "nothing crosses a block's border"
+    assert all(start // 64 == (end - 1) // 64 for start, end in pieces), "no text crosses a block boundary"
     labels = store.read_labels(0, len(store))
     trained = [store.read(start, end - start).tolist() for start, end in pieces if labels[start + 1 : end].any()]
     short = [row for row in fitting if len(row) == 1]
     assert sorted(trained + short) == fitting
-    assert labels.sum() == sum(len(row) - 1 for row in fitting), "neither padding nor a first token is learned"
+    assert labels.sum() == sum(len(row) - 1 for row in fitting), (
+        "neither padding nor the first token contributes to the loss"
+    )
 
 
 def test_too_long_texts_are_truncated(tokenizer: Path, tmp_path: Path) -> None:
@@ -278,7 +284,7 @@ def test_too_long_texts_are_truncated(tokenizer: Path, tmp_path: Path) -> None:
         TokenStore(tmp_path / "out").read(0, 64).tolist()
         == loaded.encode_batch(["the lamp keeper " * 30]).ids[:64].tolist()
     )
-    with pytest.raises(ConfigError, match=r"tokens.block_length: .* contains no fitting text"):
+    with pytest.raises(ConfigError, match=r"tokens.block_length: .* has no text that fits into a block"):
         tokenize(texts, tokenizer, tmp_path / "none", block_length=2)
 
 
@@ -289,7 +295,7 @@ def test_blocks_are_filled_best_fit() -> None:
     assert len({*layout.starts.tolist()}) == 9
 
 
-def test_draw_order_is_pythons_random_sample() -> None:
+def test_sampling_order_matches_random_sample() -> None:
     order = random.Random("draw/7/0").sample(range(1000), 1000)
     rerun = random.Random("draw/7/1").sample(range(1000), 1000)
     lengths = np.full(1000, 3, dtype=np.int64)

@@ -132,7 +132,7 @@ def test_replay_replaces_synthetic_blocks() -> None:
     synthetic = plan.starts[plan.order[0] == SYNTHETIC]
     first = plan.order[0][:1000] == SYNTHETIC
     assert len({*synthetic[: first.sum()].tolist()}) == first.sum() == pytest.approx(900, abs=2), "once at most"
-    assert plan.fingerprint != added.fingerprint and "in place of synthetic" in plan.summary_line()
+    assert plan.fingerprint != added.fingerprint and "instead of synthetic" in plan.summary_line()
 
 
 def test_missing_and_damaged_shards_are_reported(tmp_path: Path) -> None:
@@ -192,5 +192,5 @@ def test_loader_resumes_from_its_state(tokens: Path) -> None:
     second.load_state_dict(state)
     rerun = [batch["input_ids"] for batch in second]
     assert len(rest) == len(rerun) > 5 and all((a == b).all() for a, b in zip(rest, rerun, strict=True))
-    with pytest.raises(ArtifactError, match="another data order"):
+    with pytest.raises(ArtifactError, match="a different data order"):
         second.load_state_dict({**state, "fingerprint": "other"})

@@ -109,7 +109,7 @@ def test_plan_states_what_fits_a_smaller_gpu(gibibytes: int) -> None:
     assert adapter.startswith("model/adapter=lora (") and sharded.startswith("trainer=fsdp trainer.devices=")
 
 
-def test_advice_for_hybrid_sharding_is_one_node_of_more_gpus() -> None:
+def test_hybrid_sharding_advice_is_a_single_node_with_more_gpus() -> None:
     trainer = replace(GPU, precision="bf16-mixed", devices=2, num_nodes=2, sharding="hybrid")
     (advice,) = alternatives(trainer, TrainingTarget(DATA, shape(), gpu(24)))
     assert advice.startswith("trainer=fsdp trainer.devices=8 trainer.num_nodes=1 trainer.sharding=full (21.8 GiB")
@@ -123,21 +123,19 @@ def test_advice_replaces_moments_that_cannot_be_sharded() -> None:
     assert sharded == "optim=adamw " + alternatives(GPU, with_adamw)[-1], "with the numbers of AdamW"
 
 
-def test_advice_leaves_out_what_the_configuration_refuses() -> None:
+def test_advice_omits_options_that_the_config_rejects() -> None:
     float8 = alternatives(replace(GPU, float8="rowwise"), TrainingTarget(DATA, shape(), gpu(80)))
     assert float8 and not any("adapter" in advice for advice in float8)
     assert alternatives(GPU, TrainingTarget(DATA, shape(), gpu(4), QloraAdapter())) == [], "QLoRA is not sharded"
 
 
-def test_offloading_needs_the_memory_of_the_machine() -> None:
+def test_cpu_offload_requires_host_memory() -> None:
     """Llama 3 8B offloads 125.8 GiB: fp32 weights and gradients in blocks of powers of two, and moments."""
     small, large = (replace(gpu(24), cpu_memory=size * GIB) for size in (128, 144))
     settings = replace(GPU, precision="bf16-mixed", cpu_offload=True)
     assert choose_settings(settings, TrainingTarget(DATA, shape(), large)).fits
     chosen = choose_settings(settings, TrainingTarget(DATA, shape(), small))
-    assert (
-        not chosen.fits and "needs 125.8 GiB of the CPU's memory, and this machine has room for 120.3" in chosen.reason
-    )
+    assert not chosen.fits and "needs 125.8 GiB of CPU memory, and this machine has 120.3" in chosen.reason
     assert alternatives(settings, TrainingTarget(DATA, shape(), small)) == [
         "trainer=fsdp trainer.devices=8 trainer.cpu_offload=false (21.8 GiB on each)",
         "a machine with more memory",
@@ -148,7 +146,7 @@ def test_offloading_needs_the_memory_of_the_machine() -> None:
     assert offers == [False, True]
 
 
-def test_estimate_knows_where_weights_and_optimizer_state_are() -> None:
+def test_estimate_accounts_for_sharding_and_offload() -> None:
     """Llama 3 8B has 29.9 GiB of fp32 weights."""
     sharded = {"split_bf16": False, "devices": 16, "shards": 16}
     everywhere, per_node = (memory.state_bytes(shape(), workload(**{**sharded, "shards": n})) for n in (16, 8))
@@ -161,7 +159,7 @@ def test_estimate_knows_where_weights_and_optimizer_state_are() -> None:
     assert parts["weights"] == parts["gradients"] == parts["optimizer"] == 0
     pinned = memory.offloaded_bytes(shape(), offload) - 8 * shape().parameters
     assert pinned == pytest.approx(2 * (32 * (2 * 64 + 2 * 16 + 3 * 256) + 2 * 2048) * 2**20, rel=1e-3)
-    assert memory.summary_lines(shape(), offload, None, H200)[0].endswith("and 125.8 GiB of the CPU's memory")
+    assert memory.summary_lines(shape(), offload, None, H200)[0].endswith("and 125.8 GiB of CPU memory")
     on_cpu = workload(split_bf16=False, cpu_offload=True, accelerator="cpu")
     assert memory.estimate_memory(shape(), on_cpu)["weights"] == 4 * shape().parameters
     assert memory.offloaded_bytes(shape(), on_cpu) == 0, "a CPU has only one memory"
@@ -169,7 +167,7 @@ def test_estimate_knows_where_weights_and_optimizer_state_are() -> None:
     assert low["optimizer"] == pytest.approx(2.03 * shape().parameters, rel=1e-3)
 
 
-def test_offloading_prefers_large_micro_batches() -> None:
+def test_cpu_offload_prefers_large_micro_batches() -> None:
     """Each micro-batch moves all weights: on PCIe 4.0, 4.8 seconds for Llama 3 8B."""
     target = TrainingTarget(DATA, shape(), gpu(24, "NVIDIA GeForce RTX 4090"))
     chosen = choose_settings(replace(GPU, precision="bf16-mixed", cpu_offload=True), target)
@@ -184,8 +182,8 @@ def test_set_values_are_kept() -> None:
     chosen = choose_settings(replace(GPU, micro_batch_size=1, gradient_dtype="float32"), target)
     assert {*chosen.values} == {"compile", "activation_checkpointing"} and chosen.trainer.micro_batch_size == 1
     assert choose_settings(TrainerSettings(), target).values == {}
-    by_parts = choose_settings(replace(GPU, micro_batch_size=None, accumulate_grad_batches=16), target)
-    assert by_parts.trainer.accumulation(16) == 16
+    accumulated = choose_settings(replace(GPU, micro_batch_size=None, accumulate_grad_batches=16), target)
+    assert accumulated.trainer.accumulation(16) == 16
 
 
 def test_a_small_model_takes_the_entire_batch_and_a_cpu_compiles_nothing() -> None:
