@@ -120,7 +120,7 @@ class MethodDifference:
 
 
 def compare_methods(
-    levels: Sequence[CostLevel], equal: str, confidence: float, alpha: float, scatter: Scatter | None = None
+    levels: Sequence[CostLevel], cost_unit: str, confidence: float, alpha: float, scatter: Scatter | None = None
 ) -> list[MethodDifference]:
     """Returns every pair of methods at every level; the family that Holm's method corrects.
 
@@ -128,7 +128,7 @@ def compare_methods(
     """
     scatter = scatter or seed_scatter(levels)
     differences = [
-        compare_pair(level, equal, one, other, scatter, confidence)
+        compare_pair(level, cost_unit, one, other, scatter, confidence)
         for level in levels
         for other, one in combinations(level.methods, 2)
     ]
@@ -154,7 +154,7 @@ def seed_scatter(levels: Sequence[CostLevel]) -> Scatter:
 
 
 def compare_pair(
-    level: CostLevel, equal: str, one: str, other: str, scatter: Scatter, confidence: float
+    level: CostLevel, cost_unit: str, one: str, other: str, scatter: Scatter, confidence: float
 ) -> MethodDifference:
     pairs = [(level.answers[one][seed], level.answers[other][seed]) for seed in level.seeds]
     differences = [first.correct - second.correct for first, second in pairs]
@@ -181,7 +181,7 @@ def compare_pair(
     return MethodDifference(
         one=one,
         other=other,
-        equal=equal,
+        equal=cost_unit,
         at=level.at,
         accuracy=(mean_accuracy([first for first, _ in pairs]), mean_accuracy([second for _, second in pairs])),
         difference=difference,

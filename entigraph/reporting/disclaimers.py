@@ -1,4 +1,4 @@
-"""Labels of simulated results in reports and figures."""
+"""Disclaimers of simulated results in reports and figures."""
 
 from collections.abc import Iterable
 
@@ -16,7 +16,7 @@ PIPELINE_CHECK = (
 
 
 def describe_simulation(*, offline_writer: bool, parameters: int | None) -> str:
-    """Returns the label of results on fictional documents. `parameters` are the model's; None if unknown."""
+    """Returns the disclaimer of results on fictional documents. `parameters` are the model's; None if unknown."""
     tiny = parameters is not None and parameters < TINY_PARAMETERS
     simulated = [FICTIONAL_DOCUMENTS, *([OFFLINE_WRITER] if offline_writer else []), *([TINY_MODEL] if tiny else [])]
     listed = simulated[0] if len(simulated) == 1 else f"{', '.join(simulated[:-1])}, and {simulated[-1]}"
@@ -24,15 +24,16 @@ def describe_simulation(*, offline_writer: bool, parameters: int | None) -> str:
     return f"Simulated{' at small scale' if tiny else ''}: {listed}. {model}The training and the measuring are real."
 
 
-def is_fictional(label: str | None) -> bool:
-    return label is not None and FICTIONAL_DOCUMENTS in label
+def is_fictional(disclaimer: str | None) -> bool:
+    return disclaimer is not None and FICTIONAL_DOCUMENTS in disclaimer
 
 
-def is_pipeline_check(label: str | None) -> bool:
-    """Returns whether a label, also one of an earlier version, is that of the offline writer on real documents."""
-    return label is not None and PIPELINE_CHECK_SHORT.partition(": ")[2] in label
+def is_pipeline_check(disclaimer: str | None) -> bool:
+    """Returns whether a disclaimer, possibly of an earlier version, is that of the offline writer on real documents."""
+    return disclaimer is not None and PIPELINE_CHECK_SHORT.partition(": ")[2] in disclaimer
 
 
-def shorten(labels: Iterable[str | None]) -> str:
-    """Returns what is simulated in any of the labels, for a line below a figure."""
-    return ", ".join(short for part, short in SHORT.items() if any(label and part in label for label in labels))
+def shorten(disclaimers: Iterable[str | None]) -> str:
+    """Returns what is simulated in any of the disclaimers, for a line below a figure."""
+    stated = [disclaimer for disclaimer in disclaimers if disclaimer]
+    return ", ".join(short for part, short in SHORT.items() if any(part in disclaimer for disclaimer in stated))

@@ -1,4 +1,4 @@
-"""A label states what was simulated in the run at hand, and nothing else."""
+"""A disclaimer states what was simulated in the run at hand, and nothing else."""
 
 import json
 from collections.abc import Callable
@@ -19,16 +19,16 @@ GEMMA = {
 }
 
 
-def test_label_of_the_laptop_study() -> None:
-    label = describe_simulation(offline_writer=True, parameters=900_000)
-    assert label == (
+def test_disclaimer_of_the_laptop_study() -> None:
+    disclaimer = describe_simulation(offline_writer=True, parameters=900_000)
+    assert disclaimer == (
         "Simulated at small scale: the documents are fictional, the writer is a grammar and not an LLM, and the model "
         "has under a million parameters. The training and the measuring are real."
     )
-    assert shorten([label, None]) == "fictional documents, offline writer, tiny model" and is_fictional(label)
+    assert shorten([disclaimer, None]) == "fictional documents, offline writer, tiny model" and is_fictional(disclaimer)
 
 
-def test_label_of_a_real_model_states_its_size(configured: Callable[..., Run], tmp_path: Path) -> None:
+def test_disclaimer_of_a_real_model_states_its_size(configured: Callable[..., Run], tmp_path: Path) -> None:
     (tmp_path / "gemma").mkdir()
     (tmp_path / "gemma" / "config.json").write_text(json.dumps(GEMMA))
     run = configured("model=pretrained", f"model.path={tmp_path / 'gemma'}")
@@ -39,7 +39,7 @@ def test_label_of_a_real_model_states_its_size(configured: Callable[..., Run], t
     assert shorten([run.disclaimer]) == "fictional documents, offline writer"
 
 
-def test_label_does_not_name_what_is_unknown_or_real() -> None:
-    label = describe_simulation(offline_writer=False, parameters=None)
-    assert label == "Simulated: the documents are fictional. The training and the measuring are real."
-    assert shorten([label, PIPELINE_CHECK]) == "fictional documents" and not is_fictional(PIPELINE_CHECK)
+def test_disclaimer_does_not_name_what_is_unknown_or_real() -> None:
+    disclaimer = describe_simulation(offline_writer=False, parameters=None)
+    assert disclaimer == "Simulated: the documents are fictional. The training and the measuring are real."
+    assert shorten([disclaimer, PIPELINE_CHECK]) == "fictional documents" and not is_fictional(PIPELINE_CHECK)

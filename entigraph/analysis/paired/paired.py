@@ -49,7 +49,7 @@ class Paired:
 
     def run(self, context: AnalysisContext, out: Path) -> list[str]:
         """Writes paired.json, .html, .png and .svg."""
-        from entigraph.analysis.paired.paired_tests import pair_lines, track_pairs
+        from entigraph.analysis.paired.paired_tests import log_pairs, pair_lines
 
         pair = self.compare(*self.inputs(context).values())
         write_json(out / "paired.json", pair)
@@ -58,11 +58,11 @@ class Paired:
             out / "paired.html", "entigraph.analysis", "paired/paired.html.j2",
             pair=pair, figure=embed_svg(out / "paired.svg"), max_changed=MAX_CHANGED_QUESTIONS,
         )  # fmt: skip
-        track_pairs(context.tracker, [pair])
+        log_pairs(context.tracker, [pair])
         return pair_lines(pair)
 
     def compare(self, one: Path, other: Path) -> dict[str, Any]:
-        """Returns the comparison of two evaluations, with the label of their documents if those are fictional."""
+        """Returns the comparison of two evaluations, with a disclaimer if their documents are fictional."""
         from entigraph.analysis.document_bootstrap import Resampling
         from entigraph.analysis.paired.paired_tests import AnsweredTask, compare_answers
 

@@ -158,7 +158,7 @@ def describe_change(first: Answer, second: Answer) -> dict[str, Any]:
     }
 
 
-def track_pairs(tracker: Tracker, pairs: Sequence[Mapping[str, Any]]) -> None:
+def log_pairs(tracker: Tracker, pairs: Sequence[Mapping[str, Any]]) -> None:
     """Logs one row per pair, and one per changed question; what it is only if texts may be uploaded."""
     columns = [*CHANGE_COLUMNS, *(TEXT_COLUMNS if tracker.log_texts else ())]
     tracker.log_table("paired", COLUMNS, [[pair[column] for column in COLUMNS] for pair in pairs])

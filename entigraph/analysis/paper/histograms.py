@@ -47,9 +47,9 @@ class Histograms:
 
 def write_histograms(corpora: Sequence[WrittenCorpus], out: Path) -> list[str]:
     counts = {corpus.name: counts_per_document(corpus) for corpus in corpora}
-    note = first_disclaimer(corpora)
-    draw_histograms([(corpus.augmenter, counts[corpus.name]) for corpus in corpora], note, out)
-    write_json(out / "histograms.json", {"label": note, "corpora": counts})
+    disclaimer = first_disclaimer(corpora)
+    draw_histograms([(corpus.augmenter, counts[corpus.name]) for corpus in corpora], disclaimer, out)
+    write_json(out / "histograms.json", {"label": disclaimer, "corpora": counts})
     rows = [
         (name, measure.replace("_", " "), *summarize(list(values.values())))
         for name, measures in counts.items()
@@ -62,7 +62,7 @@ def write_histograms(corpora: Sequence[WrittenCorpus], out: Path) -> list[str]:
     ]  # fmt: skip
     table = write_table(out, "histograms", COLUMNS, rows)
     source = "the paper gives no bar heights; its means are computed from its totals (§2.2, §3)"
-    return [*table, source, *([f"note: {note}"] if note else [])]
+    return [*table, source, *([f"note: {disclaimer}"] if disclaimer else [])]
 
 
 def counts_per_document(corpus: WrittenCorpus) -> dict[str, dict[str, int]]:

@@ -28,10 +28,10 @@ from entigraph.analysis.study_runs import (
     by_augmenter,
     count_questions,
     figure_footer,
-    figure_note,
     list_augmenters,
     mean_background,
     run_folders,
+    short_disclaimer,
     study_data_losses,
     summarize_base_model,
 )
@@ -147,20 +147,20 @@ def build_result(context: AnalysisContext, settings: Referee) -> dict[str, Any]:
     points = build_points(runs, costs, settings.confidence, general_text_tasks(protocol))
     uncounted = uncounted_methods(runs, costs)
     priced = [run for run in runs if run.augmenter not in uncounted]
-    families = {equal: build_levels(priced if equal == "dollars" else runs, costs, equal) for equal in COST_UNITS}
+    families = {unit: build_levels(priced if unit == "dollars" else runs, costs, unit) for unit in COST_UNITS}
     scatter = seed_scatter(families["tokens"])
     comparisons = [
         asdict(difference)
-        for equal, levels in families.items()
+        for cost_unit, levels in families.items()
         for difference in compare_methods(
-            levels, equal, settings.confidence, settings.alpha, scatter if scatter[1] else None
+            levels, cost_unit, settings.confidence, settings.alpha, scatter if scatter[1] else None
         )
     ]
     for row in comparisons:
         row["needed_data"] = None if row["significant"] else describe_needed_data(row)
     base = summarize_base_model(runs)
     return {
-        "label": figure_note(runs),
+        "label": short_disclaimer(runs),
         "footer": figure_footer(runs),
         "task": runs[0].task,
         "accuracy_label": accuracy_label(runs[0]),
@@ -249,7 +249,7 @@ def forecast_targets(runs: Sequence[StudyRun], costs: Mapping[str, RunCost], set
     from entigraph.analysis.document_bootstrap import Resampling
     from entigraph.analysis.scaling.forecast import build_forecasts
 
-    if is_pipeline_check(figure_note(runs)):
+    if is_pipeline_check(short_disclaimer(runs)):
         return []
     results = []
     for forecast in build_forecasts(
@@ -295,17 +295,17 @@ def build_notes(
             f"({share:.1%} of the FLOPs)."
         )
     notes += unmet_budgets(runs)
-    for equal, levels in families.items():
+    for cost_unit, levels in families.items():
         compared = {name for level in levels for name in level.methods}
-        expected = [name for name in names if equal != "dollars" or name not in uncounted]
+        expected = [name for name in names if cost_unit != "dollars" or name not in uncounted]
         missing = [name for name in expected if name not in compared]
         if missing:
             verb, pronoun = ("is", "its") if len(missing) == 1 else ("are", "their")
             notes.append(
-                f"At equal {COST_UNITS[equal]}, {' and '.join(missing)} {verb} not compared: none of {pronoun} runs "
-                f"reaches this cost, or {pronoun} seeds or questions differ from the others'."
+                f"At equal {COST_UNITS[cost_unit]}, {' and '.join(missing)} {verb} not compared: none of {pronoun} "
+                f"runs reaches this cost, or {pronoun} seeds or questions differ from the others'."
             )
-        notes += [f"At {level.at:,.6g} {COST_UNITS[equal]}, {note}." for level in levels for note in level.notes]
+        notes += [f"At {level.at:,.6g} {COST_UNITS[cost_unit]}, {note}." for level in levels for note in level.notes]
     if len({run.seed for run in runs}) == 1:
         notes.append("One seed: the differences between training runs are unknown, and intervals are too narrow.")
     return notes + [f"excluded: {reason}" for reason in excluded]
@@ -338,11 +338,11 @@ def summary_lines(title: str, result: Mapping[str, Any]) -> list[str]:
     for forecast in result["forecasts"]:
         reached = [target for target in forecast["targets"] if target["tokens"] is not None]
         lines += [f"forecast, {forecast['method']}: {describe_target(target, result)}" for target in reached]
-    for equal, label in COST_UNITS.items():
-        rows = [row for row in result["comparisons"] if row["equal"] == equal]
+    for cost_unit, heading in COST_UNITS.items():
+        rows = [row for row in result["comparisons"] if row["equal"] == cost_unit]
         count = sum(row["significant"] for row in rows)
         lines.append(
-            f"at equal {label}: {count} of {len(rows)} differences are significant (Holm, {result['alpha']:.0%})"
+            f"at equal {heading}: {count} of {len(rows)} differences are significant (Holm, {result['alpha']:.0%})"
         )
         lines += describe_ranking(rows, result["methods"])
     return lines + [f"note: {note}" for note in filter(None, [result["label"], *result["notes"]])]

@@ -7,6 +7,8 @@ from typing import Any
 from entigraph.reporting import figures
 from entigraph.reporting.figures import BLACK, GRAY, Axes
 
+SMALL_DOLLARS = 0.001  # below it, an axis has powers of ten
+
 
 def draw_referee(result: Mapping[str, Any], out: Path) -> None:
     """Writes referee.png and referee.svg."""
@@ -19,6 +21,7 @@ def draw_referee(result: Mapping[str, Any], out: Path) -> None:
     figures.format_token_axis(by_tokens, sorted({point["budget"] for point in result["points"]}))
     by_tokens.set_xlabel("synthetic tokens")
     by_tokens.set_ylabel(result["accuracy_label"])
+    by_dollars.sharey(by_tokens)
     draw_points(by_dollars, result, "dollars")
     draw_front(by_dollars, result)
     format_dollar_axis(by_dollars)
@@ -53,7 +56,9 @@ def format_dollar_axis(axes: Axes) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: "$" + f"{value:,.12f}".rstrip("0").rstrip(".")))
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: f"${value:,.12g}" if value >= SMALL_DOLLARS else f"${value:.0e}")
+    )
     axes.xaxis.set_minor_locator(NullLocator())
 
 
@@ -67,13 +72,13 @@ def draw_front(axes: Axes, result: Mapping[str, Any]) -> None:
 
 def draw_differences(axes: Axes, rows: list[Mapping[str, Any]], at: float) -> None:
     for y, row in enumerate(rows):
-        low, high = row["interval"]
+        low, high = (100 * bound for bound in row["interval"])
         color = BLACK if row["significant"] else GRAY
         axes.plot([low, high], [y, y], color=color, linewidth=1.2)
-        axes.plot([row["difference"]], [y], color=color, marker="o" if row["significant"] else "|", markersize=5)
+        axes.plot([100 * row["difference"]], [y], color=color, marker="o" if row["significant"] else "|", markersize=5)
     axes.axvline(0, color=GRAY, linewidth=0.8)
     labels = [f"{figures.display_name(row['one'])} − {figures.display_name(row['other'])}" for row in rows]
     axes.set_yticks(range(len(rows)), labels, fontsize=7)
-    axes.invert_yaxis()
-    figures.format_percent_axis(axes, "x")
-    axes.set_xlabel(f"difference at {at:,.0f} tokens (black: significant)")
+    axes.set_ylim(max(len(rows), 1) - 0.5, -0.5)
+    figures.add_grid(axes, "x")
+    axes.set_xlabel(f"difference in percentage points at\n{at:,.0f} tokens (black: significant)")

@@ -173,8 +173,8 @@ def draw_forecast_panel(axes: Axes, forecast: Mapping[str, Any], runs: list[Mapp
     color, _ = figures.series_style(name, index)
     tokens, accuracy = np.array(curve["tokens"]), np.array(curve["accuracy"])
     band: dict[str, Any] = {"color": color, "linewidth": 0}
-    axes.fill_between(tokens, curve["run_low"], curve["run_high"], alpha=0.12, label="another run", **band)
-    axes.fill_between(tokens, curve["low"], curve["high"], alpha=0.28, label="the curve", **band)
+    axes.fill_between(tokens, curve["run_low"], curve["run_high"], alpha=0.12, label="band of a new run", **band)
+    axes.fill_between(tokens, curve["low"], curve["high"], alpha=0.28, label="band of the curve", **band)
     measured = tokens <= last
     axes.plot(tokens[measured], accuracy[measured], color=color, linewidth=1.4)
     axes.plot(

@@ -17,10 +17,10 @@ from entigraph.analysis.study_runs import (
     accuracy_label,
     build_points,
     figure_footer,
-    figure_note,
     finished_references,
     reference_data_loss_lines,
     run_folders,
+    short_disclaimer,
     study_data_losses,
     summarize_base_model,
     summarize_references,
@@ -79,7 +79,7 @@ class ScalingCurve:
 
     def run(self, context: AnalysisContext, out: Path) -> list[str]:
         from entigraph.analysis.document_bootstrap import Resampling
-        from entigraph.analysis.paired.paired_tests import pair_study, track_pairs
+        from entigraph.analysis.paired.paired_tests import log_pairs, pair_study
         from entigraph.analysis.scaling.curve_figure import draw_curve, draw_forecasts
         from entigraph.analysis.scaling.loss_curves import draw_loss_curves
         from entigraph.analysis.scaling.recall_curve import build_recall_curve, draw_recall_curve
@@ -103,8 +103,8 @@ class ScalingCurve:
             draw_recall_curve(recall, out, title, curve["footer"])
         write_json(out / "paired.json", pairs)
         write_report(context, out, curve, pairs, self.samples_shown)
-        track_curve(context.tracker, curve, out)
-        track_pairs(context.tracker, pairs)
+        log_curve(context.tracker, curve, out)
+        log_pairs(context.tracker, pairs)
         return summary_lines(context.study.name, curve, recall)
 
 
@@ -115,9 +115,9 @@ def build_curve(context: AnalysisContext, settings: ScalingCurve) -> dict[str, A
     `chance`, `chance_by_group`: the chance level, of all questions and by kind of question.
     `base`, `baselines`: the base model and other models on the same questions. `data_losses`: what the runs leave out.
     `fits`: the log-linear fit of each augmenter. `forecasts`: its best form, with bands and backtests.
-    `comparisons`: differences between augmenters. `losses`: perplexity before and after. `label`, `notes`: disclaimers
-    and remarks. `accuracy_label`: what the curve shows. `footer`: the text below its figures. `settings`, `varies`:
-    what the runs have in common, and what may differ. The caller adds `summary`, the study in five lines.
+    `comparisons`: differences between augmenters. `losses`: perplexity before and after. `label`: the disclaimer.
+    `notes`: remarks. `accuracy_label`: what the curve shows. `footer`: the text below its figures. `settings`: what the
+    runs have in common. `varies`: what may differ. The caller adds `summary`, the study in five lines.
     """
     from entigraph.analysis.document_bootstrap import Resampling
     from entigraph.analysis.scaling.comparison import compare_augmenters
@@ -125,13 +125,13 @@ def build_curve(context: AnalysisContext, settings: ScalingCurve) -> dict[str, A
     from entigraph.analysis.scaling.loss_curves import measure_loss_changes
 
     runs, resampling = context.runs, Resampling(settings.confidence, settings.resamples)
-    fitted_runs = [] if is_pipeline_check(figure_note(runs)) else runs
+    fitted_runs = [] if is_pipeline_check(short_disclaimer(runs)) else runs
     forecasts = build_forecasts(fitted_runs, resampling, settings.forecast_to, settings.targets)
     groups = runs[0].score["groups"]
     base, references = summarize_base_model(runs), summarize_references(context.study, context.root, runs[0].task)
     reference_data_losses = reference_data_loss_lines(base, references)
     return {
-        "label": figure_note(runs),
+        "label": short_disclaimer(runs),
         "accuracy_label": accuracy_label(runs[0]),
         "points": [asdict(point) for point in build_points(runs)],
         "base": base,
@@ -164,8 +164,8 @@ def build_curve(context: AnalysisContext, settings: ScalingCurve) -> dict[str, A
 
 
 def build_notes(runs: Sequence[StudyRun], excluded: Sequence[str], stop_at_half_width: float | None) -> list[str]:
-    labels = {run.entry["label"] for run in runs}
-    notes = [PIPELINE_CHECK] if any(map(is_pipeline_check, labels)) else sorted(filter(is_fictional, labels))
+    disclaimers = {run.entry["label"] for run in runs}
+    notes = [PIPELINE_CHECK] if any(map(is_pipeline_check, disclaimers)) else sorted(filter(is_fictional, disclaimers))
     repeated = {run.augmenter for run in runs if run.entry["repeats"] and run.passes > 1}
     notes += [f"{name}: the documents are repeated up to the budget." for name in sorted(repeated)]
     notes += describe_differences([run.entry for run in runs])
@@ -196,7 +196,7 @@ def load_curve(study: Path) -> dict[str, Any]:
     return dict(read_json(study / CURVE))
 
 
-def track_curve(tracker: Tracker, curve: Mapping[str, Any], out: Path) -> None:
+def log_curve(tracker: Tracker, curve: Mapping[str, Any], out: Path) -> None:
     columns = ["augmenter", "synthetic_tokens", "accuracy", "stderr", "seeds", "questions"]
     scores = list(dict.fromkeys(name for point in curve["points"] for name in point["scores"]))
     rows = [

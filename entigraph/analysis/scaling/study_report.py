@@ -62,7 +62,7 @@ def write_report(
 def tabulate_comparisons(
     comparisons: Sequence[dict[str, Any]],
 ) -> dict[tuple[str, str, str], dict[float, dict[str, Any]]]:
-    """Returns rows (two augmenters, and what is equal) of columns (at how many tokens or dollars)."""
+    """Returns rows (two augmenters, and the unit of their equal cost) of columns (at how many tokens or dollars)."""
     rows: dict[tuple[str, str, str], dict[float, dict[str, Any]]] = {}
     for entry in comparisons:
         rows.setdefault((entry["one"], entry["other"], entry["equal"]), {})[entry["at"]] = entry

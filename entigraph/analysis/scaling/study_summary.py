@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from entigraph.analysis.study_runs import StudyRun, figure_note, list_augmenters
+from entigraph.analysis.study_runs import StudyRun, list_augmenters, short_disclaimer
 from entigraph.llm.cost import render_dollars
 from entigraph.reporting.disclaimers import is_pipeline_check
 from entigraph.reporting.figures import abbreviate
@@ -46,7 +46,7 @@ def summarize_study(
 
 
 def no_comparison_reason(runs: Sequence[StudyRun]) -> str:
-    if is_pipeline_check(figure_note(runs)):
+    if is_pipeline_check(short_disclaimer(runs)):
         return "no accuracies are compared, because the offline writer only rearranges these documents"
     if len(list_augmenters(runs)) == 1:
         return "the study has one augmenter, and its base model was not evaluated"

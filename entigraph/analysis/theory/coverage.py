@@ -18,7 +18,7 @@ import numpy as np
 
 from entigraph.analysis.base import AnalysisContext
 from entigraph.analysis.document_bootstrap import Vector
-from entigraph.analysis.study_runs import StudyRun, accuracy_label, figure_note, run_folders, summarize_base_model
+from entigraph.analysis.study_runs import StudyRun, accuracy_label, run_folders, short_disclaimer, summarize_base_model
 from entigraph.analysis.theory.knowledge_growth import Booleans, Growth, Integers, measure_growth, shortest_path_trees
 from entigraph.config.fields import check_minimums
 from entigraph.errors import DataError
@@ -67,7 +67,7 @@ class Coverage:
         base = summarize_base_model(context.runs)
         base_accuracy = base["accuracy"] if base else None
         result = {
-            "label": figure_note(context.runs),
+            "label": short_disclaimer(context.runs),
             "accuracy_label": accuracy_label(context.runs[0]),
             "base": base_accuracy,
             "window": self.window,
