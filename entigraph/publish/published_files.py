@@ -114,7 +114,12 @@ def collect_model(name: str, root: Path, with_texts: bool) -> Publication:
     folder = Path(model.path)
     if not folder.is_dir():
         raise ConfigError(f"{name} is a Hub model already; expected a run or a local model folder")
-    skipped = [str(file.relative_to(folder)) for file in folder.rglob("*") if not is_part_of(file, folder)]
+    # Of a hidden folder, only its name is listed.
+    skipped = [
+        str(file.relative_to(folder))
+        for file in folder.rglob("*")
+        if not is_part_of(file, folder) and is_part_of(file.parent, folder)
+    ]
     excluded = [f"{file} (hidden, or a link to a file elsewhere)" for file in sorted(skipped)]
     artifacts = [part for part in (model.training, model.synthesis) if part]
     return Publication(PublicationKind.model, model.name, list_folder(folder, root), artifacts, excluded)

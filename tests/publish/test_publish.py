@@ -145,6 +145,7 @@ def test_hidden_files_and_links_elsewhere_are_not_published(tiny_model: Path, tm
     publication = collect_files(PublicationKind.model, RUN, tmp_path, False)
     assert not {".git/config", ".env", "link.txt"} & {file.name for file in publication.files}
     assert "link.txt (hidden, or a link to a file elsewhere)" in publication.excluded
+    assert not any(line.startswith(".git/") for line in publication.excluded)
 
 
 def test_files_of_the_hub_cache_are_published(tmp_path: Path) -> None:
