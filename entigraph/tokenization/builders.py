@@ -27,7 +27,7 @@ TOKENIZER_FILES = (  # whatever transformers reads a tokenizer from
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedTokenizer:
-    """A byte-level BPE trained on `worlds` fictional worlds that are used for nothing else.
+    """A byte-level BPE trained on `worlds` fictional worlds that appear nowhere else.
 
     If it were trained on the base model's corpus, it would merge the names in it into single tokens but not those of
     the target documents, and EntiGraph would learn clearly less of them.

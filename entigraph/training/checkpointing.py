@@ -168,9 +168,9 @@ class ShardedCheckpoints:
         return state
 
     def state_classes(self, file: Path) -> list[Any]:
-        """Returns the classes in a checkpoint, beyond those that torch loads, of packages of the run's callbacks.
+        """Returns the classes that a checkpoint may contain beyond torch's: those of its callbacks' packages.
 
-        Loading a checkpoint runs no other code, because an outputs folder may come from someone else.
+        Loading runs no other code, because an outputs folder may come from someone else.
         """
         callbacks = self.lightning_module.trainer.callbacks  # type: ignore[attr-defined]
         packages = {type(callback).__module__.partition(".")[0] for callback in callbacks}

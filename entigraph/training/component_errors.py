@@ -15,7 +15,7 @@ from entigraph.errors import ConfigError
 
 @contextmanager
 def construction_errors(key: str, factory: Any) -> Iterator[None]:
-    """Names an optimizer or scheduler whose construction fails, for example because arguments are missing."""
+    """Names an optimizer or scheduler that cannot be constructed, for example because arguments are missing."""
     try:
         yield
     except torch.OutOfMemoryError:
@@ -27,9 +27,9 @@ def construction_errors(key: str, factory: Any) -> Iterator[None]:
 
 @contextmanager
 def training_errors(callbacks: Mapping[str, Callback]) -> Iterator[None]:
-    """Names the scheduler or the callback of Lightning that raised an error itself, not in a function that it called.
+    """Names the scheduler or the Lightning callback whose own code, not a function it calls, raised an error.
 
-    A callback's own code, unlike what it calls, complains about arguments: a metric that is not logged, for example.
+    Such errors are about its arguments, for example a metric that is not logged. Others, such as a full disk, pass.
     """
     try:
         yield

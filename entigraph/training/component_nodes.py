@@ -66,7 +66,7 @@ def build_data_config(node: Mapping[str, Any]) -> DataConfig:
 def check_heavy_nodes(config: DictConfig) -> list[str]:
     """Returns the problems of the module, the data module, the callbacks and the loggers.
 
-    Those of Lightning's loggers, whose import takes seconds, are found by `check_external_nodes` before a run.
+    `check_external_nodes` checks Lightning's loggers, whose import takes seconds, before a run.
     """
     nodes: list[tuple[str, Any, str]] = [("module", config.module, MODULE)]
     if config.data.get("_target_") != DATAMODULE:
@@ -98,7 +98,7 @@ def check_heavy_node(key: str, node: Any, kind: str) -> None:
         raise ConfigError(f"{key} must have a _target_, the import path of a {kind}, got {node!r}")
     is_factory = kind in FACTORIES
     if is_factory and not node.get("_partial_"):
-        raise ConfigError(f"{key}: set {key}._partial_=true; further arguments are added when training starts")
+        raise ConfigError(f"{key}: set {key}._partial_=true; training adds further arguments")
     target = node["_target_"]
     names = [str(name) for name in node if not str(name).startswith("_")]
     if target.startswith("entigraph.training."):
@@ -188,7 +188,7 @@ def build_tracker(loggers: Mapping[str, Any]) -> TrackerSettings:
 
 
 def build_callbacks(nodes: Mapping[str, Any]) -> "list[Callback]":
-    """Returns the callbacks of training: those that `check_external_nodes` has built, if it was called.
+    """Returns the callbacks of training, which `check_external_nodes` may have built already.
 
     Raises ConfigError if a node does not build a callback.
     """
@@ -228,7 +228,7 @@ def build_all(nodes: Mapping[str, Any], key: str, kind: type) -> list[Any]:
 
 
 def check_kind(value: Any, kind: type, node: Mapping[str, Any], key: str) -> None:
-    """Raises ConfigError if a node, for example a function's, built an object of another class."""
+    """Raises ConfigError if a node, such as a function's, built an object of a different class."""
     if not isinstance(value, kind):
         raise ConfigError(f"{key}: {node['_target_']} returns a {type(value).__name__}, which is not a {kind.__name__}")
 
@@ -236,7 +236,7 @@ def check_kind(value: Any, kind: type, node: Mapping[str, Any], key: str) -> Non
 def check_external_nodes(nodes: Mapping[str, Any]) -> None:
     """Builds the callbacks and checks the loggers before any stage runs, to report errors early. Imports lightning.
 
-    Loggers are not built: some register an experiment with a server when they are.
+    Loggers are not built, because some create an experiment on a server when they are.
     """
     BUILT_CALLBACKS[json.dumps(nodes["callbacks"])] = build_callbacks(nodes)
     problems = []

@@ -205,7 +205,7 @@ def check_validation_metric(callbacks: Mapping[str, L.Callback], datamodule: Syn
 
 
 def showable_callbacks(callbacks: Mapping[str, L.Callback], progress: Progress) -> list[L.Callback]:
-    """Returns the callbacks, on no terminal without progress bars, which Lightning rejects where they are disabled."""
+    """Returns the callbacks, without progress bars if there is no terminal: Lightning rejects disabled ones."""
     hidden = [] if sys.stderr.isatty() else [name for name, item in callbacks.items() if isinstance(item, ProgressBar)]
     for name in hidden:
         progress.notify(f"           note: callbacks.{name} shows nothing, because there is no terminal")

@@ -152,7 +152,7 @@ class TrainerSettings:
     def argument_problems(self) -> Iterator[tuple[str, str]]:
         """Yields the arguments of `lightning.Trainer` that it would reject when training starts, each with the reason.
 
-        Those that accept several types have no annotation that is checked.
+        Their annotations accept several types, so they are not checked against the signature.
         """
         for name in FRACTIONS:
             value = getattr(self, name)

@@ -175,16 +175,16 @@ def test_micro_batch_size_may_change_on_resume(
     assert {*whole} == {*resumed} and resumed == pytest.approx(whole, abs=1e-3)
 
 
-class Planted:
+class Malicious:
     def __reduce__(self) -> tuple[object, ...]:
         return (os.mkdir, ("planted",))
 
 
-def test_checkpoint_of_someone_else_runs_no_code(
+def test_untrusted_checkpoint_runs_no_code(
     tokens: Path, tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = stopped(tokens, tokenizer, tmp_path / "out") / "trainer.pt"
-    torch.save({**torch.load(file, weights_only=False), "planted": Planted()}, file)
+    torch.save({**torch.load(file, weights_only=False), "planted": Malicious()}, file)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ArtifactError, match="step-00000010 is damaged"):
         train(tokens, tokenizer, tmp_path / "out")

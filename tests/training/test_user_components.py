@@ -192,7 +192,7 @@ def test_wandb_logger_of_lightning_ends_with_the_training(root: Path) -> None:
 
 
 @pytest.mark.parametrize("periodic", [True, False])
-def test_error_of_the_last_save_of_a_user_callback_is_raised(periodic: bool, root: Path) -> None:
+def test_error_in_the_last_save_of_a_user_callback_is_raised(periodic: bool, root: Path) -> None:
     """The save runs in the background and fails like one on a full disk: its file exceeds the limit of the process."""
     target = "lightning.pytorch.callbacks.ModelCheckpoint"
     name = "mine" if periodic else "checkpointing"  # instead of ours
