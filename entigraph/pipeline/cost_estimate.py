@@ -33,6 +33,7 @@ from entigraph.text.writing_systems import CHARACTERS_PER_TOKEN
 
 MAX_DOCUMENTS_LISTED = 20
 SHORT_ANSWER = 60  # tokens
+UNKNOWN_COST = "its cost is unknown until the questions exist (run stage=corpus)"
 TOKENS_PER_QUESTION = 120  # for writing and checking it
 
 
@@ -264,7 +265,7 @@ def retrieval_cost_lines(run: Run) -> Iterator[str]:
     for name in pending.values():
         inputs, task = steps.task_inputs(run, name), cast(QuestionTask, run.tasks[name])
         if not inputs.questions.exists():
-            yield f"retrieval for {name}: its cost is unknown until the questions exist (run stage=corpus)"
+            yield f"retrieval for {name}: {UNKNOWN_COST}"
             continue
         questions = task.load_questions(inputs)
         queries = [build_query(question, run.retriever.with_choices) for question in questions]
@@ -286,7 +287,7 @@ def baseline_cost_lines(run: Run) -> list[str]:
         for task_name, task in run.tasks.items():
             inputs = steps.task_inputs(run, task_name)
             if not (inputs.questions if task.uses_questions else inputs.documents).exists():
-                lines.append(f"baselines.{name}: its cost is unknown until the questions exist (run stage=corpus)")
+                lines.append(f"baselines.{name}: {UNKNOWN_COST}")
                 continue
             usage = task.estimate_usage(inputs)
             if usage is None:
@@ -323,7 +324,7 @@ def answer_judge_lines(runs: Sequence[Run]) -> Iterator[str]:
         inputs = steps.task_inputs(run, name)
         usage = task.estimate_judge_usage(inputs) if inputs.questions.exists() else None
         if usage is None:
-            yield f"evaluation.{name}.judge: its cost is unknown until the questions exist (run stage=corpus)"
+            yield f"evaluation.{name}.judge: {UNKNOWN_COST}"
             continue
         prompts = usage.prompt_characters / CHARACTERS_PER_TOKEN
         cost = judge.price.dollars(prompts, 0.0, usage.max_completion_tokens)
