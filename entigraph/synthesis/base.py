@@ -47,6 +47,7 @@ from entigraph.text.normalization import decode_text
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Steps: TypeAlias = Generator[Request, str, Result]
+Graphs: TypeAlias = Mapping[str, EntityGraph]  # by id of document or part
 
 
 class BadAnswer(Exception):
@@ -128,9 +129,7 @@ class Augmenter:
         """Returns steps that end in the entities of a document or part; None if the augmenter needs none."""
         return None
 
-    def tasks(
-        self, documents: Iterable[Document], graphs: Mapping[str, EntityGraph], seed: int
-    ) -> Iterator[WritingTask]:
+    def tasks(self, documents: Iterable[Document], graphs: Graphs, seed: int) -> Iterator[WritingTask]:
         """Yields the tasks in the order of generation, lazily: the token budget may end them anywhere.
 
         Interleave the documents, so that every prefix covers all of them evenly. `graphs` maps the id of each document

@@ -20,7 +20,7 @@ from entigraph.storage import artifact
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Failure
 from entigraph.storage.texts import read_texts
-from entigraph.synthesis.augmenters.entigraph import ENTITY_SCHEMA
+from entigraph.synthesis.augmenters.entity_lists import ENTITY_SCHEMA
 from tests.conftest import ARTICLE, Command
 from tests.llm.test_vllm_transport import alive, children
 from tests.real_vllm import CPU, EAGER, MEMORY, PYTHON, needs_vllm, serving

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entigraph.storage.schemas import Document
-from entigraph.synthesis.augmenters.entigraph import EntiGraph, group_spellings, read_entities, split_groups
+from entigraph.synthesis.augmenters.entigraph import EntiGraph, split_groups
+from entigraph.synthesis.augmenters.entity_lists import group_spellings, read_entities
 from entigraph.synthesis.base import BadAnswer, WritingTask
 from entigraph.synthesis.generation import text_id_suffix
 

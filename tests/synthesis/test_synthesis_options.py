@@ -176,7 +176,7 @@ def test_qa_style(corpus: Path, tmp_path: Path) -> None:
 
 
 def test_spellings_of_a_name_count_once() -> None:
-    from entigraph.synthesis.augmenters.entigraph import group_spellings
+    from entigraph.synthesis.augmenters.entity_lists import group_spellings
 
     names = ["- The Lamp", "the lamp", "Orsk.", " Orsk ", "U.S. Navy", "", " - "]
     assert list(group_spellings(names)) == ["The Lamp", "Orsk", "U.S. Navy"]

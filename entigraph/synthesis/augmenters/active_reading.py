@@ -10,10 +10,10 @@ from entigraph.errors import ConfigError, LLMError
 from entigraph.llm.offline.offline_prompt import OfflinePrompt
 from entigraph.llm.offline.offline_tasks import offline_task
 from entigraph.llm.offline.outline import connections, topics
-from entigraph.storage.schemas import Document, EntityGraph
+from entigraph.storage.schemas import Document
 from entigraph.synthesis.augmenters.item_lists import pick_item
 from entigraph.synthesis.augmenters.rounds import RoundsAugmenter, rounds
-from entigraph.synthesis.base import Steps, WritingTask
+from entigraph.synthesis.base import Graphs, Steps, WritingTask
 from entigraph.text.json_answers import array_schema, object_schema
 
 KIND = "active_reading"
@@ -60,9 +60,7 @@ class ActiveReading(RoundsAugmenter):
     def user_texts(self) -> Mapping[str, str]:
         return {**super().user_texts, "purpose": self.purpose}
 
-    def tasks(
-        self, documents: Iterable[Document], graphs: Mapping[str, EntityGraph], seed: int
-    ) -> Iterator[WritingTask]:
+    def tasks(self, documents: Iterable[Document], graphs: Graphs, seed: int) -> Iterator[WritingTask]:
         return rounds(documents, [KIND], self.rounds, {KIND: self.strategies})
 
     def write(self, task: WritingTask) -> Steps[Sequence[str | None]]:

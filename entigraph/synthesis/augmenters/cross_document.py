@@ -12,9 +12,9 @@ from entigraph.llm.offline.offline_prompt import OfflinePrompt
 from entigraph.llm.offline.offline_tasks import offline_task
 from entigraph.llm.offline.outline import topics
 from entigraph.storage.schemas import Document, EntityGraph
-from entigraph.synthesis.augmenters.entigraph import EntityAugmenter
+from entigraph.synthesis.augmenters.entity_lists import EntityAugmenter
 from entigraph.synthesis.augmenters.rounds import check_kinds
-from entigraph.synthesis.base import Steps, WritingTask, render_document
+from entigraph.synthesis.base import Graphs, Steps, WritingTask, render_document
 from entigraph.synthesis.document_parts import source_id
 
 WALK, CONTRAST = KINDS = ("cross_walk", "cross_contrast")
@@ -55,9 +55,7 @@ class CrossDocument(EntityAugmenter):
     def endless(self) -> bool:
         return True
 
-    def tasks(
-        self, documents: Iterable[Document], graphs: Mapping[str, EntityGraph], seed: int
-    ) -> Iterator[WritingTask]:
+    def tasks(self, documents: Iterable[Document], graphs: Graphs, seed: int) -> Iterator[WritingTask]:
         with_graphs = [document for document in documents if document.id in graphs]
         links = EntityLinks(with_graphs, graphs)
         rng, used = random.Random(f"walks/{seed}"), Counter[str]()

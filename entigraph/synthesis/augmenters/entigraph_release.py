@@ -1,6 +1,6 @@
 """The authors' released EntiGraph corpus over QuALITY (455M tokens, written by GPT-4 Turbo), as a synthesis of ours."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -8,8 +8,8 @@ from typing import ClassVar
 from entigraph.config.fields import runtime_field
 from entigraph.errors import DataError
 from entigraph.huggingface import hub
-from entigraph.storage.schemas import Document, EntityGraph
-from entigraph.synthesis.base import Augmenter, WritingTask
+from entigraph.storage.schemas import Document
+from entigraph.synthesis.base import Augmenter, Graphs, WritingTask
 
 EXPECTED = "the release's Parquet file, or the folder with its parts"
 COLUMNS = ("uid", "raw", "entigraph")
@@ -30,9 +30,7 @@ class ReleasedTexts(Augmenter):
     def sources(self) -> list[str]:
         return [str(hub.resolve_dataset(self.path, "augmenter.path", EXPECTED))]
 
-    def tasks(
-        self, documents: Iterable[Document], graphs: Mapping[str, EntityGraph], seed: int
-    ) -> Iterator[WritingTask]:
+    def tasks(self, documents: Iterable[Document], graphs: Graphs, seed: int) -> Iterator[WritingTask]:
         known = {text_identity(document.text): document for document in documents}
         for file in hub.list_files(self.path, "augmenter.path", EXPECTED, (".parquet",)):
             for uid, raw, texts in read_rows(file):

@@ -9,10 +9,10 @@ from entigraph.config.fields import check_minimums
 from entigraph.llm.offline.offline_prompt import OfflinePrompt
 from entigraph.llm.offline.offline_tasks import offline_task
 from entigraph.llm.offline.outline import ask_about_statement, topics
-from entigraph.storage.schemas import Document, EntityGraph
-from entigraph.synthesis.augmenters.entigraph import EntityAugmenter
+from entigraph.storage.schemas import Document
+from entigraph.synthesis.augmenters.entity_lists import EntityAugmenter
 from entigraph.synthesis.augmenters.item_lists import pick_item, read_object
-from entigraph.synthesis.base import BadAnswer, Steps, WritingTask, round_robin
+from entigraph.synthesis.base import BadAnswer, Graphs, Steps, WritingTask, round_robin
 from entigraph.text.json_answers import STRING, array_schema, object_schema
 
 KIND = "instruction"
@@ -49,9 +49,7 @@ class KnowledgeInstruct(EntityAugmenter):
     def endless(self) -> bool:
         return True
 
-    def tasks(
-        self, documents: Iterable[Document], graphs: Mapping[str, EntityGraph], seed: int
-    ) -> Iterator[WritingTask]:
+    def tasks(self, documents: Iterable[Document], graphs: Graphs, seed: int) -> Iterator[WritingTask]:
         known = [(document, graphs[document.id].entities) for document in documents if document.id in graphs]
         return round_robin([self.instructions(document, entities) for document, entities in known], 1)
 

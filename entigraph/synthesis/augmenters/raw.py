@@ -1,11 +1,11 @@
 """No augmentation: the documents themselves (the paper's Raw CPT, replay corpora, background corpora)."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from entigraph.storage.schemas import Document, EntityGraph
-from entigraph.synthesis.base import Augmenter, WritingTask
+from entigraph.storage.schemas import Document
+from entigraph.synthesis.base import Augmenter, Graphs, WritingTask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,8 +17,6 @@ class Raw(Augmenter):
     repeats: ClassVar[bool] = True
     author: ClassVar[str] = "the document itself"
 
-    def tasks(
-        self, documents: Iterable[Document], graphs: Mapping[str, EntityGraph], seed: int
-    ) -> Iterator[WritingTask]:
+    def tasks(self, documents: Iterable[Document], graphs: Graphs, seed: int) -> Iterator[WritingTask]:
         for document in documents:
             yield WritingTask(document=document, kind="raw")

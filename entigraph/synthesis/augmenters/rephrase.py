@@ -2,14 +2,14 @@
 (App. E).
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
 from entigraph.errors import ConfigError
-from entigraph.storage.schemas import Document, EntityGraph
+from entigraph.storage.schemas import Document
 from entigraph.synthesis.augmenters.rounds import RoundsAugmenter
-from entigraph.synthesis.base import PromptLayout, Steps, WritingTask
+from entigraph.synthesis.base import Graphs, PromptLayout, Steps, WritingTask
 
 STYLES = ("easy", "medium", "hard", "qa")
 
@@ -39,9 +39,7 @@ class Rephrase(RoundsAugmenter):
         """Only the shared_prefix layout gives the styles a common prefix."""
         return len(self.styles) if self.layout == PromptLayout.shared_prefix else 1
 
-    def tasks(
-        self, documents: Iterable[Document], graphs: Mapping[str, EntityGraph], seed: int
-    ) -> Iterator[WritingTask]:
+    def tasks(self, documents: Iterable[Document], graphs: Graphs, seed: int) -> Iterator[WritingTask]:
         # The seed is not needed: every document is rewritten in every style, round after round.
         for sample in count() if self.rounds is None else range(self.rounds):
             for document in documents:

@@ -8,8 +8,8 @@ from typing import ClassVar
 
 from entigraph.config.fields import check_minimums
 from entigraph.errors import ConfigError
-from entigraph.storage.schemas import Document, EntityGraph
-from entigraph.synthesis.base import Augmenter, PromptAugmenter, Steps, WritingTask
+from entigraph.storage.schemas import Document
+from entigraph.synthesis.base import Augmenter, Graphs, PromptAugmenter, Steps, WritingTask
 
 
 def rounds(
@@ -74,9 +74,7 @@ class KindsAugmenter(RoundsAugmenter):
         """For kinds whose texts take an item of a list each: the number of texts until the next list."""
         return {}
 
-    def tasks(
-        self, documents: Iterable[Document], graphs: Mapping[str, EntityGraph], seed: int
-    ) -> Iterator[WritingTask]:
+    def tasks(self, documents: Iterable[Document], graphs: Graphs, seed: int) -> Iterator[WritingTask]:
         return rounds(documents, self.kinds, self.rounds, self.list_lengths)
 
     def divide(self, token_budget: int | None) -> Sequence[tuple[Augmenter, int | None]]:
