@@ -255,3 +255,8 @@ def text_id_suffix(kind: str, about: Sequence[str], sample: int) -> str:
     """
     names = (name.replace("%", "%25").replace("/", "%2F") for name in about)
     return "/".join(("", kind, *names, str(sample)))
+
+
+def part_of_text(text: SyntheticText) -> str:
+    """Returns the id of the document or part, with which the id of the text starts."""
+    return text.id.removesuffix(text_id_suffix(text.kind, text.about, text.sample))

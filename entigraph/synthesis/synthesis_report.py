@@ -22,7 +22,7 @@ from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Document, EntityGraph, Failure, NearDuplicate, SyntheticText
 from entigraph.storage.texts import read_texts
 from entigraph.synthesis.edge_counts import EdgeCounts
-from entigraph.synthesis.generation import text_id_suffix
+from entigraph.synthesis.generation import part_of_text
 from entigraph.text import refusals
 from entigraph.text.normalization import truncate
 
@@ -230,11 +230,6 @@ def split_part_id(identity: str, documents: Iterable[str]) -> tuple[str, str]:
     """Returns the id of the document and the number of the part, which is empty for a whole document."""
     document, _, part = identity.rpartition("#")
     return (document, part) if identity not in documents and document in documents else (identity, "")
-
-
-def part_of_text(text: SyntheticText) -> str:
-    """Returns the id of the document or part, with which the id of the text starts."""
-    return text.id.removesuffix(text_id_suffix(text.kind, text.about, text.sample))
 
 
 def most_similar(folder: Path) -> list[NearDuplicate]:

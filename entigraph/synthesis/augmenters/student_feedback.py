@@ -20,7 +20,7 @@ from entigraph.storage.schemas import Document, ScoredStatement
 from entigraph.storage.texts import read_texts
 from entigraph.synthesis.augmenters.relation_order import Relation, all_indices, mentioned_indices, sort_relations
 from entigraph.synthesis.document_parts import source_id
-from entigraph.synthesis.generation import text_id_suffix
+from entigraph.synthesis.generation import part_of_text
 from entigraph.text.writing_systems import split_statements
 
 DEFAULT_ROUNDS = 4
@@ -46,8 +46,7 @@ def read_feedback(evaluation: Path, synthesis: Path) -> StudentFeedback:
             losses.setdefault(statement.document_id, {})[statement.text] = per_byte
     written: dict[tuple[str, int], list[Relation]] = {}
     for text in read_texts(synthesis):
-        part = text.id.removesuffix(text_id_suffix(text.kind, text.about, text.sample))
-        written.setdefault((part, len(text.about)), []).append(tuple(text.about))
+        written.setdefault((part_of_text(text), len(text.about)), []).append(tuple(text.about))
     return StudentFeedback(losses, written)
 
 
