@@ -59,8 +59,8 @@ def interpolate(measured: Sequence[tuple[float, StudyRun]], at: float) -> SeedAn
             return seed_answers(run)
     for (low, smaller), (high, larger) in zip(measured, measured[1:], strict=False):
         if 0 < low < at < high and smaller.questions_key == larger.questions_key:
-            share = log(at / low) / log(high / low)
+            fraction = log(at / low) / log(high / low)
             first, second = seed_answers(smaller), seed_answers(larger)
-            correct = (1 - share) * first.correct + share * second.correct
+            correct = (1 - fraction) * first.correct + fraction * second.correct
             return SeedAnswers(correct, first.documents, first.questions_key)
     return None

@@ -78,15 +78,15 @@ def run_cost(run: StudyRun, table: CostTable) -> RunCost:
     measuring = sum(measured for _, measured in students)
     flops = training_flops(training) + measuring + sum(trained for trained, _ in students)
     counts: Mapping[str, Any] = read_manifest(synthesis)["counts"] if synthesis else {}
-    share = min(1.0, run.synthetic_tokens / counts["tokens"]) if counts.get("tokens") else 0.0
+    fraction = min(1.0, run.synthetic_tokens / counts["tokens"]) if counts.get("tokens") else 0.0
     return RunCost(
         tokens=run.synthetic_tokens,
         trained_tokens=training["tokens"],
         training_flops=flops,
         measuring_flops=measuring,
-        writing_dollars=share * writing_dollars(counts, table),
+        writing_dollars=fraction * writing_dollars(counts, table),
         training_dollars=flops / EXA * table.training,
-        dollars_paid=share * counts["dollars"] if counts.get("dollars") is not None else None,
+        dollars_paid=fraction * counts["dollars"] if counts.get("dollars") is not None else None,
     )
 
 

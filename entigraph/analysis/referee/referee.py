@@ -289,10 +289,12 @@ def build_notes(
     measured = {run.augmenter for run in runs if costs[run.name].measuring_flops}
     for name in sorted(measured):
         method_costs = [costs[run.name] for run in runs if run.augmenter == name]
-        share = sum(cost.measuring_flops for cost in method_costs) / sum(cost.training_flops for cost in method_costs)
+        fraction = sum(cost.measuring_flops for cost in method_costs) / sum(
+            cost.training_flops for cost in method_costs
+        )
         notes.append(
             f"The training FLOPs of {name} include the students of earlier rounds and measuring their losses "
-            f"({share:.1%} of the FLOPs)."
+            f"({fraction:.1%} of the FLOPs)."
         )
     notes += unmet_budgets(runs)
     for cost_unit, levels in families.items():

@@ -79,14 +79,14 @@ def resampled_interval(pairs: Sequence[tuple[StudyRun, StudyRun]], noise: float,
     """Returns the interval of the mean difference of pairs of runs, over documents and by the `noise` of runs."""
     documents = {run.questions_key: len(set(run.documents)) for run, _ in pairs}
     freedom = sum(documents.values()) - len(documents)
-    draws = []
+    samples = []
     for run, reference in pairs:
         difference = np.array(run.correct, dtype=float) - np.array(reference.correct, dtype=float)
         deviations = difference_deviations(run.questions_key, difference, run.documents, resampling, freedom)
-        draws.append(difference.mean() + deviations)
+        samples.append(difference.mean() + deviations)
     rng = np.random.default_rng(zlib.crc32(f"{pairs[0][0].budget}".encode()))
     return resampling.interval(
-        np.mean(draws, axis=0) + rng.normal(0, noise / np.sqrt(len(pairs)), resampling.resamples)
+        np.mean(samples, axis=0) + rng.normal(0, noise / np.sqrt(len(pairs)), resampling.resamples)
     )
 
 
@@ -98,8 +98,8 @@ def compare_at_equal_dollars(
     tokens = [np.array([dollars / price]) for price in prices]
     if any(at < curve.data.tokens.min() for at, curve in zip(tokens, curves, strict=True)):
         return None  # the more expensive augmenter has no runs at this few tokens
-    draws = [curve.draw_curves(at)[:, 0] for curve, at in zip(curves, tokens, strict=True)]
-    count = min(map(len, draws))
+    samples = [curve.draw_curves(at)[:, 0] for curve, at in zip(curves, tokens, strict=True)]
+    count = min(map(len, samples))
     fitted = [curve.at(at)[0] for curve, at in zip(curves, tokens, strict=True)]
     return {
         "one": names[0],
@@ -107,7 +107,7 @@ def compare_at_equal_dollars(
         "equal": "dollars",
         "at": dollars,
         "difference": float(fitted[0] - fitted[1]),
-        "interval": resampling.interval(draws[0][:count] - draws[1][:count]),
+        "interval": resampling.interval(samples[0][:count] - samples[1][:count]),
         "scatter": "fit",
         "questions": len(np.concatenate([block.documents for block in curves[0].data.blocks])),
         "runs": curves[0].data.runs,

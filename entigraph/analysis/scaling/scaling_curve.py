@@ -47,8 +47,8 @@ OPTIONAL_OUTPUTS = (
 class ScalingCurve:
     """accuracy = a + b·ln(synthetic tokens), fitted to single runs whose budget lies in the stated range (null: open).
 
-    `confidence` is that of the intervals, from `resamples` draws over documents and runs. Forecasts extend to
-    `forecast_to` times the largest budget and state the tokens for each accuracy in `targets`. The report shows
+    `confidence`: level of the intervals, from `resamples` bootstrap resamples of documents and runs. Forecasts extend
+    to `forecast_to` times the largest budget and state the tokens for each accuracy in `targets`. The report shows
     `samples_shown` synthetic texts with their source. `stop_at_half_width`: the half width at which the sweep stopped
     adding seeds.
     """
