@@ -178,7 +178,7 @@ def unknown_names(target: Callable[..., Any], names: Iterable[str], title: str) 
 
 
 def construction_problems(checked: DictConfig, key: str, error: InstantiationException) -> list[str]:
-    """Returns what the targets of a checked node complain about when called: of nested nodes, else of its own."""
+    """Returns what the targets of a checked node complain about when called: those of nested nodes, or else its own."""
     problems = []
     for path, child in nested_nodes(checked, key):
         try:

@@ -62,7 +62,7 @@ def load_need(need: DictConfig, parent: DictConfig) -> Run:
 def compose_need(need: DictConfig, root: str, shared: dict[str, Any]) -> DictConfig:
     """Returns the config of a needed experiment.
 
-    The parent's logger, search path and those of its trainer settings that do not affect content hold for it too,
+    The parent's logger, search path and the trainer settings that do not affect content hold for it too,
     except settings that the need overrides.
     """
     overrides, searchpath = normalize_overrides(need.overrides), searchpath_overrides(shared["searchpath"])
