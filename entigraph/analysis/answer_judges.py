@@ -58,7 +58,7 @@ class AnswerJudges(LabeledAnalysis):
         return run_folders(context.required_runs, "evaluation", "baseline")
 
     def run(self, context: AnalysisContext, out: Path) -> list[str]:
-        """Writes answer_judges.json, all verdicts (verdicts.csv), and the sample for a person to label."""
+        """Writes answer_judges.json, all verdicts (verdicts.csv), and the sample for a human to label."""
         task = select_task(context.runs[0], self.task)
         sample = sample_by_hash(
             judged_answers(context.runs, task), self.answers, lambda entry: f"{self.seed}/{entry[0]}"

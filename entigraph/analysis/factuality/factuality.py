@@ -69,7 +69,7 @@ class Factuality(LabeledAnalysis):
         return corpus_folders(context)
 
     def run(self, context: AnalysisContext, out: Path) -> list[str]:
-        """Writes factuality.json, its figure, the judgments, and the sample for a person to label."""
+        """Writes factuality.json, its figure, the judgments, and the sample for a human to label."""
         return measure_factuality(self, load_corpora(context), context, out)
 
 

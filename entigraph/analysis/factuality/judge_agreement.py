@@ -32,7 +32,7 @@ class Rater:
 
 @dataclass(frozen=True, kw_only=True)
 class LabeledAnalysis(JudgedAnalysis):
-    """`labels`: the file to_label.csv of the sample, labeled by a person, fully or in part. `seed` draws the sample.
+    """`labels`: the file to_label.csv of the sample, labeled by a human, fully or in part. `seed`: of the sample.
 
     `sampled` names what is sampled; the option of the sample's size is its plural.
     """
