@@ -126,7 +126,7 @@ class Augmenter:
         return [document]
 
     def graph(self, document: Document) -> Steps[EntityGraph] | None:
-        """Returns steps that end in the entities of a document or part; None if the augmenter needs none."""
+        """Returns steps whose result is the graph of a document or part; None if the augmenter needs no graph."""
         return None
 
     def tasks(self, documents: Iterable[Document], graphs: Graphs, seed: int) -> Iterator[WritingTask]:
@@ -138,7 +138,7 @@ class Augmenter:
         raise NotImplementedError(f"{type(self).__name__}.tasks")
 
     def write(self, task: WritingTask) -> Steps[Sequence[str | None]]:
-        """Returns steps that end in the texts of a task, one for each group of `task.about`; None for a missing one."""
+        """Returns steps whose result is the texts of a task, one for each group of `task.about`; None if missing."""
         raise NotImplementedError(f"{type(self).__name__}.write")
 
     def count_tasks(self, entities: int) -> Mapping[str, int] | None:

@@ -85,7 +85,7 @@ def add_overlap(texts: Sequence[str], overlap: int) -> list[str]:
 
 
 def last_sentences(text: str, characters: int) -> str:
-    """Returns at most so many characters from the end, starting at a paragraph, sentence or word if possible."""
+    """Returns at most `characters` characters from the end, starting at a paragraph, sentence or word if possible."""
     end = text[-characters:] if characters else ""
     for boundary in (r"\n\n", SENTENCE_START, r"\s", CLAUSE_END):
         match = re.search(boundary, end)

@@ -45,7 +45,7 @@ class EdgeCounts:
 
     @property
     def run_length_encoded(self) -> str:
-        """The number of texts on each edge in order; a negative number stands for so many edges without a text."""
+        """The number of texts on each edge in order; -n stands for n edges without a text."""
         runs: list[str] = []
         for texts, edges in groupby(self.texts):
             length = sum(1 for _ in edges)

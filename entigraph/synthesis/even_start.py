@@ -1,9 +1,9 @@
 """Orders the first tasks of an augmenter so that a small token budget is spread evenly over the documents.
 
 Augmenters yield several consecutive tasks per document, which keeps its text in a server's prefix cache. A budget that
-ends before every document has had its turn would leave the last ones without a text. The first tasks are therefore
+ends before every document has been used once would leave the last ones without a text. The first tasks are therefore
 answered ahead: text length is estimated from them, and so whether the budget covers the first round. If it does, the
-order of the augmenter stays as it is. If not, each document first gets one text, and only then several in a row.
+order of the augmenter stays as it is. If not, each document gets one text first, and only then consecutive ones.
 """
 
 from collections import deque

@@ -32,7 +32,7 @@ class SampleText:
 def write_samples(
     augmenter: Augmenter, documents: Sequence[Document], llm: LLM, *, texts: int, seed: int
 ) -> Iterator[SampleText]:
-    """Yields up to `texts` texts of each kind. Entity lists are asked for, for all the documents, where needed."""
+    """Yields up to `texts` texts of each kind. Requests entity lists of all documents where needed."""
     for sub_augmenter, _ in augmenter.divide(None):
         parts = [part for document in documents for part in sub_augmenter.split(document)]
         outcomes = list(run_exchanges(llm, parts, sub_augmenter.graph, attempt=0, on_answer=lambda *_: None))

@@ -1,4 +1,4 @@
-"""The JSON that a model is asked for, and its parsing."""
+"""JSON schemas of requests, and parsing of the JSON in answers."""
 
 import json
 import re

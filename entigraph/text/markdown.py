@@ -1,4 +1,4 @@
-"""Markdown from arbitrary text."""
+"""Renders arbitrary text as Markdown."""
 
 import re
 from collections.abc import Iterable, Sequence

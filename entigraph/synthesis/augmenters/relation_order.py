@@ -108,7 +108,7 @@ def all_indices(entities: int, size: int) -> Iterator[Indices]:
 def sort_relations(
     keys: Sequence[float], entities: Sequence[str], size: int, rng: random.Random, below: float = inf
 ) -> Iterator[Relation]:
-    """Yields the relations with keys `below` a limit, in ascending order; ties are in random order.
+    """Yields the relations with keys less than `below`, in ascending order; ties are in random order.
 
     `keys` has one for each relation, in the order of `all_indices`. Takes four bytes per relation.
     """

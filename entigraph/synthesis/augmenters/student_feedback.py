@@ -53,7 +53,7 @@ def read_feedback(evaluation: Path, synthesis: Path) -> StudentFeedback:
 def worst_known_next(
     document: Document, entities: Sequence[str], size: int, seed: int, feedback: StudentFeedback, target: float | None
 ) -> Iterator[Relation]:
-    """Yields the relations that have a text, then the others by falling loss, without those at the `target` or below.
+    """Yields the relations that have a text, then the others by decreasing loss, without those at or below `target`.
 
     A triple's loss is the mean over its three pairs.
     """

@@ -21,14 +21,14 @@ CHECK = "summary_check"
 @dataclass(frozen=True, kw_only=True)
 class Summaries(KindsAugmenter):
     """Writes texts of the `kinds` about each document, with an equal share of the token budget for each kind.
-    Question-answer pairs take one fact each of a list of `facts` facts. Texts of the kinds in `checked` are kept if the
-    writer, shown the document, finds every claim supported; those it rejects are counted as failures.
+    Each question-answer text covers one fact of a list of `facts` facts. Texts of the kinds in `checked` are kept only
+    if the writer, given the document, judges every claim supported; rejected texts count as failures.
 
     From SDG Hub's flows for knowledge tuning (github.com/Red-Hat-AI-Innovation-Team/sdg_hub): detailed summaries,
     extractive summaries with the context and relevance of each passage, lists of atomic facts, several question-answer
-    pairs for each fact written from the fact alone, and a check of answers against the document. There, the numbers of
-    summaries are set by hand and every summary is turned into questions too, whose relevance is rated. Ours: the
-    prompts, one request for a fact's pairs, equal tokens of the kinds, and which of them are checked.
+    pairs for each fact written from the fact alone, and a check of answers against the document. In SDG Hub, the
+    numbers of summaries are set by hand and every summary is turned into questions too, whose relevance is rated.
+    Ours: the prompts, one request for a fact's pairs, equal tokens of the kinds, and which of them are checked.
     """
 
     name: str = "summaries"
@@ -70,7 +70,7 @@ class Summaries(KindsAugmenter):
         return [text]
 
     def write_facts(self, task: WritingTask) -> Steps[str]:
-        """Returns steps that end in a list of facts or in the question-answer pairs about one fact."""
+        """Returns steps whose result is a list of facts, or the question-answer pairs about one fact."""
         facts = yield self.build_request(
             task.document,
             FACTS,
