@@ -8,7 +8,7 @@ STOP_HANGS := -o faulthandler_exit_on_timeout=true -o faulthandler_timeout
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo smoke check format test test-all vllm-env test-vllm bench bench-price bench-client bench-sweep bench-evaluation bench-vllm gpu-check rivals results docs clean
+.PHONY: help install demo smoke check format test test-all vllm-env test-vllm bench bench-price bench-client bench-sweep bench-evaluation bench-vllm gpu-check results docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -71,7 +71,7 @@ bench: $(READY) ## measure the throughput of the stages and the theory, and the 
 bench-price: $(READY) ## compute the cost of a million synthetic tokens by request format
 	$(BIN)/python benchmarks/price.py
 
-bench-client: $(READY) ## compare the LLM client with the bare SDK, curator (make rivals) and the paper's loop, 5 minutes
+bench-client: $(READY) ## compare the LLM client with the bare SDK and the paper's loop, 5 minutes
 	$(BIN)/python benchmarks/client.py
 
 bench-sweep: $(READY) ## measure the overhead of a sweep over training and evaluation, 4 minutes
@@ -87,19 +87,12 @@ bench-vllm: $(READY) $(VLLM_READY) ## compare samples per second of engine=vllm 
 gpu-check: $(READY) ## check the GPU code on one GPU, 4 minutes; make gpu-check ONLY=resume runs one check; needs no network
 	$(BIN)/python benchmarks/gpu_check.py $(if $(ONLY),--only $(ONLY)) --json gpu-check.json
 
-rivals: .rivals/.ready ## create .rivals: packages that only benchmarks compare with
-
-.rivals/.ready: Makefile
-	$(PYTHON) -m venv .rivals
-	.rivals/bin/python -m pip install --quiet --disable-pip-version-check bespokelabs-curator==0.1.31
-	@touch $@
-
 results: $(READY) ## update the published results of the demo in README.md from a finished study
 	$(BIN)/entigraph analyze experiments=scaling/fictional | $(BIN)/python docs/results/embed.py
 
 docs: $(READY) ## build the documentation site in .site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
-clean: ## remove build products and caches, but not .venv, .venv-vllm, .rivals and outputs/
+clean: ## remove build products and caches, but not .venv, .venv-vllm and outputs/
 	rm -rf build dist .site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
-	find . -name __pycache__ -not -path './.venv*/*' -not -path './.rivals/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './.venv*/*' -prune -exec rm -rf {} +

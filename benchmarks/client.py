@@ -1,6 +1,6 @@
-"""Compares the LLM client with the bare SDK, bespokelabs-curator and the loop of the paper's code, in one run.
+"""Compares the LLM client with the bare SDK and the loop of the paper's code, in one run.
 
-python benchmarks/client.py [--json FILE]        (make bench-client; make rivals first, for curator)
+python benchmarks/client.py [--json FILE]        (make bench-client)
 
 A loopback server in a separate process answers after 200 ms; each client runs in its own process (writers.py). Server
 and clients share the machine, so only the ratios are meaningful.
@@ -23,22 +23,13 @@ import prose
 from writers import KEY, PROMPT_BYTES
 
 HERE = Path(__file__).resolve().parent
-RIVALS = HERE.parent / ".rivals" / "bin" / "python"
 OURS, BARE = "entigraph", "openai_aiohttp"
 CONCURRENCY, LATENCY_S, ANSWER_TOKENS, CHARACTERS_PER_TOKEN = 256, 0.2, 600, 4
 STARTUP_REQUESTS = 400  # requests of the small run, which measures the CPU time of the start-up
 # Share of the 5,000 requests that each client sends, and its concurrency.
-SHARE = {OURS: (1.0, CONCURRENCY), BARE: (1.0, CONCURRENCY), "openai_httpx": (0.3, CONCURRENCY)}
-SHARE |= {"curator": (0.3, CONCURRENCY), "authors": (0.004, 1)}
+SHARE = {OURS: (1.0, CONCURRENCY), BARE: (1.0, CONCURRENCY), "authors": (0.004, 1)}
 CAP = {"rpm": 1200, "burst_s": 1.0}
 CAP_CONCURRENCY, CAP_REQUESTS = 64, (100, 300)
-# Only loopback connections and no telemetry.
-OFFLINE = {
-    "TELEMETRY_ENABLED": "false",
-    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-    "HF_HUB_OFFLINE": "1",
-    "CURATOR_DISABLE_RICH_DISPLAY": "1",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,10 +89,10 @@ def measure(client: str, requests: int, concurrency: int, planned: int | None = 
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         home = stack.enter_context(tempfile.TemporaryDirectory())
         mock = stack.enter_context(spawned(**{"latency_s": LATENCY_S, "output_tokens": ANSWER_TOKENS, **server}))
-        command = [str(RIVALS) if client == "curator" else sys.executable, str(HERE / "writers.py"), client]
+        command = [sys.executable, str(HERE / "writers.py"), client]
         command += [mock.base_url, str(folder), "--requests", str(requests), "--concurrency", str(concurrency)]
         command += ["--planned", str(planned or requests)]
-        environment = {**os.environ, **OFFLINE, "HOME": home, "PYTHONPATH": str(HERE.parent), "OPENAI_API_KEY": KEY}
+        environment = {**os.environ, "HOME": home, "PYTHONPATH": str(HERE.parent), "OPENAI_API_KEY": KEY}
         result = subprocess.run(command, env=environment, capture_output=True, text=True)
         if result.returncode:
             raise RuntimeError(f"{client} exited with {result.returncode}:\n{result.stderr[-3000:]}")
@@ -241,10 +232,6 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="writes the results to this file")
     options = parser.parse_args()
     clients = list(SHARE)
-    if not RIVALS.exists():
-        clients.remove("curator")
-        note("curator is not installed: run `make rivals`")
-
     rows, overall, steady = speed(clients, options.requests, options.rounds)
     sizes, kept = memory(), disk()
     caps = cap([client for client in clients if client != "authors"])  # too slow to reach a limit

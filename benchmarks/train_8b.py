@@ -1,17 +1,10 @@
-"""Measures tokens/s, MFU and peak memory of Llama 3 8B with random weights on one GPU, for the settings that fit.
+"""Measures tokens/s, MFU and peak memory of Llama 3 8B with random weights on one GPU; used by gpu_check.py.
 
-python benchmarks/train_8b.py [--json FILE] [--steps 6] [--row N ...]
-
-Reads generated shards with the loader, model, loss and optimizer of the training stage. Prints and saves each row when
-it is measured, which takes one to two minutes. Needs a GPU with about 140 GB and no network. Without a GPU, it prints
-the expected values and runs the same code with a small model.
+Reads generated shards with the loader, model, loss and optimizer of the training stage.
 """
 
-import argparse
 import gc
-import json
 import os
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -46,60 +39,8 @@ LLAMA_3_8B = {
     "rope_theta": 500_000.0,
     "tie_word_embeddings": False,
 }
-SMALL = {
-    **LLAMA_3_8B,
-    "vocab_size": 2048,
-    "hidden_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 1,
-    "intermediate_size": 448,
-}
 CONTEXT, BATCH = 2048, 16
 WARM = 2
-# micro-batch size, activation checkpointing, compiled blocks, dtype of the accumulated gradients
-SETTINGS = (
-    (2, "none", "blocks", "bfloat16"),
-    (1, "none", "blocks", "bfloat16"),
-    (1, "selective", "blocks", "float32"),
-    (2, "selective", "blocks", "float32"),
-    (4, "full", "blocks", "float32"),
-    (8, "full", "blocks", "bfloat16"),
-    (1, "selective", "none", "float32"),
-)
-HEADER = "micro  recompute  compile  sums in    expected GiB  tokens/s |  measured GiB  tokens/s    MFU"
-
-
-def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--steps", type=int, default=6)
-    arguments.add_argument("--row", type=int, nargs="*", choices=range(1, len(SETTINGS) + 1), help="default: all")
-    arguments.add_argument("--json", type=Path)
-    options = arguments.parse_args()
-    gpu = torch.cuda.is_available()
-    device = torch.device("cuda" if gpu else "cpu")
-    if not gpu:
-        torch.set_num_threads(1)
-        print("no GPU: expected values for one H200, then the same code with a small model\n")
-    about = {
-        "device": torch.cuda.get_device_name() if gpu else "cpu",
-        "torch": torch.__version__,
-        "command": " ".join(sys.argv),
-    }
-    rows: list[dict[str, Any]] = []
-    print(HEADER)
-    for setting in [SETTINGS[number - 1] for number in options.row] if options.row else SETTINGS:
-        row = expected(*setting)
-        if gpu and row["fits"]:
-            row = measure(row, LLAMA_3_8B, CONTEXT, BATCH, options.steps, device)
-        print(table_line(row), flush=True)
-        rows.append(row)
-        if options.json:
-            options.json.write_text(json.dumps({**about, "rows": rows}, indent=2) + "\n")
-    if not gpu:
-        small = {**rows[-1], "compile": "none", "shape": "small"}  # compilation takes longer than the steps
-        print(table_line(measure(small, SMALL, 64, 4, 3, device)))
-    accumulation_cost(device)
 
 
 def expected(micro: int, recompute: str, compiled: str, gradient_dtype: str) -> dict[str, Any]:
@@ -222,34 +163,3 @@ def build_loader(
 def synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize()
-
-
-def table_line(row: dict[str, Any]) -> str:
-    line = f"{row['micro_batch']:>5}  {row['recompute']:9}  {row['compile']:7}  {row['gradient_dtype']:9}"
-    line += f"  {row['expected_gib']:>12.1f}  {row['expected_tokens_per_second']:>8,.0f} |"
-    if row.get("failed"):
-        return f"{line}  {row['failed']}"
-    if "tokens_per_second" in row:
-        mfu = f"{row['mfu']:.1%}" if row["mfu"] else "-"
-        line += f"  {row['peak_gib']:>12.1f}  {row['tokens_per_second']:>8,.0f}  {mfu:>5}"
-        return line + ("   (small model)" if row.get("shape") == "small" else "")
-    return line if row["fits"] else f"{line}  does not fit one H200"
-
-
-def accumulation_cost(device: torch.device) -> None:
-    """Prints the error of accumulating micro-batch gradients in bf16, for random gradients with a common part."""
-    torch.manual_seed(0)
-    common = torch.randn(1_000_000, device=device) * 0.1
-    for count in (2, 4, 8, 16):
-        parts = [(common + torch.randn_like(common)).bfloat16() for _ in range(count)]
-        exact = torch.stack(parts).double().sum(0)
-        narrow = parts[0].clone()
-        for part in parts[1:]:
-            narrow += part
-        wide = torch.stack(parts).float().sum(0)
-        errors = [float((total.double() - exact).norm() / exact.norm()) for total in (narrow, wide)]
-        print(f"{count:>3} micro-batches: relative error of their sum {errors[0]:.1e} in bf16, {errors[1]:.1e} in fp32")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,13 +1,12 @@
 """The clients that benchmarks/client.py compares, one function per client, each run in its own process.
 
-Imports only what the chosen client needs, so that each can have its own environment. Prints one line of JSON: number
+Imports only what the chosen client needs. Prints one line of JSON: number
 of answers, seconds from call to return (without imports), CPU seconds, peak memory.
 """
 
 import argparse
 import asyncio
 import json
-import os
 import random
 import resource
 import sys
@@ -118,13 +117,6 @@ def openai_aiohttp(load: Load) -> Result:
     return asyncio.run(sdk(load, DefaultAioHttpClient))
 
 
-def openai_httpx(load: Load) -> Result:
-    """The SDK with its defaults."""
-    from openai import DefaultAsyncHttpxClient
-
-    return asyncio.run(sdk(load, DefaultAsyncHttpxClient))
-
-
 async def sdk(load: Load, transport: Callable[[], Any]) -> Result:
     from openai import APIError, AsyncOpenAI
 
@@ -145,35 +137,6 @@ async def sdk(load: Load, transport: Callable[[], Any]) -> Result:
         tasks: list[Awaitable[str | None]] = [send(number) for number in range(load.requests)]
         answers = await asyncio.gather(*tasks)
     return sum(answer is not None for answer in answers), time.perf_counter() - started
-
-
-def curator(load: Load) -> Result:
-    """bespokelabs-curator, limited only by `concurrency` and configured to need only the loopback server."""
-    import litellm
-
-    # litellm ships the encoding that curator would download.
-    os.environ["TIKTOKEN_CACHE_DIR"] = str(Path(litellm.__file__).parent / "litellm_core_utils" / "tokenizers")
-    from bespokelabs import curator
-
-    class Writer(curator.LLM):  # type: ignore[misc]
-        def prompt(self, input: dict[str, int]) -> Any:
-            return messages(input["number"])
-
-        def parse(self, input: dict[str, int], response: str) -> dict[str, Any]:
-            return {"number": input["number"], "text": response}
-
-    started = time.perf_counter()
-    limits = {
-        "base_url": load.base_url,
-        "api_key": KEY,
-        "max_concurrent_requests": load.concurrency,
-        "max_requests_per_minute": 1_000_000,  # the default is 200, and 100,000 tokens
-        "max_tokens_per_minute": 10**11,
-        "require_all_responses": False,
-    }
-    writer = Writer(model_name=MODEL, backend="openai", backend_params=limits, generation_params={"temperature": 1.0})
-    rows = writer([{"number": number} for number in range(load.requests)], working_dir=str(load.folder / "curator"))
-    return sum(bool(row["text"]) for row in rows.dataset), time.perf_counter() - started
 
 
 def authors(load: Load) -> Result:
@@ -198,7 +161,7 @@ def peak_memory() -> int:
 
 
 CLIENTS: dict[str, Callable[[Load], Result]] = {
-    client.__name__: client for client in (entigraph, openai_aiohttp, openai_httpx, curator, authors)
+    client.__name__: client for client in (entigraph, openai_aiohttp, authors)
 }
 
 
