@@ -153,7 +153,7 @@ def convert_file(file: Path, lost: Counter[str] | None = None) -> str:
     data = file.read_bytes()
     try:
         text = re.sub(r"\n{3,}", "\n\n", CONVERTERS[suffix].text(data, lost)).strip()
-    except UnreadableFile:
+    except (UnreadableFile, ImportError):  # a converter that cannot be imported says nothing about the file
         raise
     except Exception as error:  # the converters raise many kinds
         raise UnreadableFile(DAMAGED, f"{type(error).__name__}: {error}".splitlines()[0]) from None

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import docx
 import pytest
+from docx.oxml import parse_xml
 from fpdf import FPDF
 from PIL import Image
 
-from entigraph.corpus import document_conversion, stage
+from entigraph.corpus import document_conversion, stage, word_conversion
 from entigraph.corpus.document_conversion import UnreadableFile, convert_file
 from entigraph.corpus.html_conversion import OUTSIDE, html_text
 from entigraph.corpus.readers.fictional_corpora import FictionalCorpus
@@ -147,6 +148,72 @@ def test_word_headings_lists_and_tables(tmp_path: Path) -> None:
     assert text.startswith("# The Lamp of Orsk\n\n# The keeper\n\nShe wrote **every** evening in the_ledger (1. of 2).")
     assert "* oil\n* letters" in text and "| 1851 | Meridian |" in text and text.endswith("The end.")
     assert "CONFIDENTIAL" not in text and "base64" not in text and "![" not in text
+
+
+NAMESPACES = " ".join(
+    f'xmlns:{prefix}="http://schemas.openxmlformats.org/{path}"'
+    for prefix, path in {
+        "w": "wordprocessingml/2006/main",
+        "m": "officeDocument/2006/math",
+        "a": "drawingml/2006/main",
+        "c": "drawingml/2006/chart",
+        "wp": "drawingml/2006/wordprocessingDrawing",
+    }.items()
+)
+
+
+def convert_word_xml(folder: Path, *paragraphs: str) -> tuple[str, Counter[str]]:
+    """Returns the text of a document with a picture and these paragraphs, and what was not converted."""
+    document = docx.Document()
+    document.add_picture(picture())
+    for content in paragraphs:
+        paragraph = parse_xml(f"<w:p {NAMESPACES}>{content}</w:p>")
+        document.element.body.insert(len(document.element.body) - 1, paragraph)
+    document.save(str(folder / "a.docx"))
+    lost: Counter[str] = Counter()
+    return convert_file(folder / "a.docx", lost), lost
+
+
+@pytest.mark.parametrize(
+    ("omml", "line"),
+    [
+        ("<m:d><m:dPr><m:begChr m:val='['/><m:endChr m:val=']'/></m:dPr><m:e>{x}</m:e></m:d>", "[x]"),
+        ("<m:d><m:dPr><m:begChr m:val='|'/><m:endChr m:val='|'/></m:dPr><m:e>{x}</m:e></m:d>", "|x|"),
+        ("<m:d><m:e>{x}</m:e></m:d>", "(x)"),
+        ("<m:eqArr><m:e>{x}</m:e><m:e>{y}</m:e></m:eqArr>", "x; y"),
+        ("<m:sPre><m:sub>{x}</m:sub><m:sup>{y}</m:sup><m:e>{x}</m:e></m:sPre>", "_x^y x"),
+        ("<m:r><m:t xml:space='preserve'>if </m:t></m:r>{x}", "if x"),
+    ],
+)
+def test_word_formulas_are_one_line(tmp_path: Path, omml: str, line: str) -> None:
+    letters = {letter: f"<m:r><m:t>{letter}</m:t></m:r>" for letter in "xy"}
+    text, _ = convert_word_xml(tmp_path, f"<m:oMath>{omml.format(**letters)}</m:oMath>")
+    assert text.replace("\\", "") == line
+
+
+def test_word_elements_that_the_converter_ignores_keep_their_text(tmp_path: Path) -> None:
+    run = "<w:r><w:t>{}</w:t></w:r>"
+    drawing = "<w:r><w:drawing><wp:inline><a:graphic>{}</a:graphic></wp:inline></w:drawing></w:r>"
+    ruby = "<w:ruby><w:rubyPr/><w:rt>{}</w:rt><w:rubyBase>{}</w:rubyBase></w:ruby>"
+    text, lost = convert_word_xml(
+        tmp_path,
+        f"<w:r>{ruby.format(run.format('とうきょう'), run.format('東京'))}</w:r>",
+        f"<w:fldSimple w:instr='REF x'>{run.format('a field')}</w:fldSimple>",
+        f"<w:bdo w:val='rtl'>{run.format('direction')}</w:bdo>",
+        drawing.format(f"<w:txbxContent><w:p>{run.format('a box')}</w:p></w:txbxContent>"),
+        "<w:r><w:rPr><w:vanish/></w:rPr><w:t>a secret</w:t></w:r>",
+        drawing.format("<c:chart/>"),
+    )
+    assert text.split("\n\n") == ["東京", "a field", "direction", "a box"]
+    assert lost == {"hidden texts": 1, "charts": 1, "pictures": 1}
+
+
+def test_word_file_that_unpacks_to_more_than_a_gigabyte_is_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(word_conversion, "MAX_BYTES", 1_000)
+    with pytest.raises(UnreadableFile, match="unpacks to"):
+        convert_file(write_docx(tmp_path / "a.docx"))
 
 
 def test_html_keeps_what_is_in_the_main_text(tmp_path: Path) -> None:
