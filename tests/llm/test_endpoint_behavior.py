@@ -297,7 +297,7 @@ def test_redirect_to_another_server_is_not_followed(tmp_path: Path) -> None:
     headers = {"location": "http://other.example/v1"}
     with serving(lambda request: (307, {}), headers) as address:
         with pytest.raises(LLMError, match="redirects to http://other.example/v1 are not followed"):
-            ask(address, tmp_path, [make_request()])
+            ask(address, tmp_path, [make_request()], attempts=3)
         batch_writer = OpenAIBatchWriter(model="m", base_url=address)
         with pytest.raises(LLMError, match="returned HTTP 307"), batch_writer.connect(tmp_path / "cache") as llm:
             list(llm.complete([make_request()]))
