@@ -1,4 +1,4 @@
-"""Prices of models, the spending limit of a command, and the detection of free (private) addresses."""
+"""Prices of models, the spending limit of a command, and the detection of free (private) endpoints."""
 
 import ipaddress
 import os
@@ -72,7 +72,7 @@ class PricedWriter(Writer, Protocol):
 
 
 def find_price(model: str, addresses: list[str], prices: Mapping[str, Mapping[str, float]]) -> Price:
-    """Returns the price of a model. Raises ConfigError for a model without a price at a public address."""
+    """Returns the price of a model. Raises ConfigError for an unpriced model at a public URL."""
     price = prices.get(model)
     if price is not None:
         values = price.values() if isinstance(price, Mapping) else [None]

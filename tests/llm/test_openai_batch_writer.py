@@ -225,7 +225,7 @@ def test_discount_and_spending_limit(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_several_addresses_and_unreachable_endpoint_raise_one_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="must be one address for the Batch API"):
+    with pytest.raises(ConfigError, match="must be one URL for the Batch API"):
         OpenAIBatchWriter(model="m", base_url=["http://127.0.0.1:1", "http://127.0.0.1:2"])
     options = OpenAIBatchWriter(model="m", base_url="http://127.0.0.1:9/v1", poll_interval_s=0.01, timeout_s=1)
     with pytest.raises(LLMError, match="127.0.0.1:9/v1 is unreachable"):

@@ -274,12 +274,12 @@ def test_processes_of_a_command_share_the_spending_limit(tmp_path: Path, monkeyp
     [
         (
             {"base_url": "localhost:8000/v1"},
-            "llm.base_url must be an address such as http://localhost:8000/v1, got 'localhost:8000/v1'",
+            "llm.base_url must be a URL such as http://localhost:8000/v1, got 'localhost:8000/v1'",
         ),
-        ({"base_url": ["http://localhost:1/v1", 5]}, "llm.base_url must be an address .*, got 5"),
+        ({"base_url": ["http://localhost:1/v1", 5]}, "llm.base_url must be a URL .*, got 5"),
         (
             {"base_url": "http://localhost:port/v1"},
-            "llm.base_url must be an address .*, got 'http://localhost:port/v1'",
+            "llm.base_url must be a URL .*, got 'http://localhost:port/v1'",
         ),
         ({"base_url": "http://me:sk-abc123@localhost/v1"}, "llm.base_url must be without a user name, password"),
         ({"base_url": "http://localhost/v1?key=sk-abc123"}, "llm.base_url must be without .* query"),
@@ -289,9 +289,9 @@ def test_processes_of_a_command_share_the_spending_limit(tmp_path: Path, monkeyp
         ({"model": ""}, "llm.model: not set"),
         (
             {"base_url": "http://me:sk-abc123@localhost:80x/v1"},
-            "llm.base_url must be an address .*, got 'localhost:80x/v1'",
+            "llm.base_url must be a URL .*, got 'localhost:80x/v1'",
         ),
-        ({"base_url": "http://localhost/v1 "}, "llm.base_url must be an address .*, got 'http://localhost/v1 '"),
+        ({"base_url": "http://localhost/v1 "}, "llm.base_url must be a URL .*, got 'http://localhost/v1 '"),
         (
             {"base_url": "http://localhost/v1/responses"},
             "llm.base_url must be without /responses, .* set http://localhost/v1",

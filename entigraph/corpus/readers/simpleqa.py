@@ -1,6 +1,6 @@
 """Reads short-answer questions with the pages that answer them, like SimpleQA (Wei et al. 2024) with its web pages.
 
-SimpleQA's release has only the addresses of the pages, so their text is expected in the same lines: `{"question",
+SimpleQA's release has only the URLs of the pages, so their text is expected in the same lines: `{"question",
 "answer", "pages": [{"title", "text"}]}`. `problem`, as in the release, is read as the question.
 """
 

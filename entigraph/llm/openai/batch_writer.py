@@ -41,7 +41,7 @@ class OpenAIBatchWriter(OpenAIOptions):
             self, "llm", "max_requests_per_file", "max_file_size_mb", "max_pending_batches", "poll_interval_s"
         )
         if len(self.addresses) > 1:
-            raise ConfigError("llm.base_url must be one address for the Batch API, got several")
+            raise ConfigError("llm.base_url must be one URL for the Batch API, got several")
 
     @property
     def price(self) -> Price:

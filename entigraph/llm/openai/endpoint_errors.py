@@ -13,7 +13,7 @@ from entigraph.llm.wire_format import PATHS
 
 
 def raise_if_fatal(kind: ErrorKind, error: ReplyError, options: OpenAIOptions, address: str, *, first: bool) -> None:
-    """Raises LLMError for an error that all requests would get. `first`: the address has not answered before."""
+    """Raises LLMError for an error that all requests would get. `first`: the endpoint has not answered before."""
     label, reply = f"llm.base_url: {address}", f"(HTTP {error.status}): {error.message}"
     about_prompt = kind is ErrorKind.filtered and not re.search(r"account|organi[sz]ation|HTML", error.message)
     forbidden = error.status == 403 and first and not about_prompt  # after the first, it concerns a single prompt
@@ -34,7 +34,7 @@ def raise_if_fatal(kind: ErrorKind, error: ReplyError, options: OpenAIOptions, a
             raise LLMError(f"{label} has no model {options.model!r} {reply}")
         advice = "" if urlsplit(address).path.rstrip("/").endswith("/v1") else f", such as {address.rstrip('/')}/v1"
         raise LLMError(
-            f"{label} has no path {PATHS[options.api]} {reply}. Set llm.base_url to the address of the API{advice}"
+            f"{label} has no path {PATHS[options.api]} {reply}. Set llm.base_url to the URL of the API{advice}"
         )
 
 
@@ -66,7 +66,7 @@ def connection_failure(error: BaseException) -> str:
 
 
 def proxy_hint(address: str) -> str:
-    """Returns which proxy an address is reached through, for the message that it is not reached; empty without one."""
+    """Returns the proxy of an endpoint, for the message that it cannot be reached; empty without one."""
     parts = urlsplit(address)
     proxies = getproxies()
     kind = next((kind for kind in (parts.scheme, "all") if kind in proxies), None)

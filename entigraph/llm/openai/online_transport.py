@@ -255,7 +255,7 @@ class OnlineTransport:
             await asyncio.sleep(min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2**failures) * random.uniform(0.5, 1.0))
 
     def choose_address(self, wire_request: WireRequest) -> ServerAddress:
-        """Returns the address whose prefix cache has the request's document, or the least busy one if it is busy."""
+        """Returns the endpoint whose prefix cache has the request's document, or the least busy one if it is busy."""
         now = time.monotonic()
         available = [address for address in self.addresses if address.paused_until <= now] or self.addresses
         request = wire_request.request
@@ -336,12 +336,12 @@ class OnlineTransport:
             )
 
     def on_failure(self, address: ServerAddress, reason: str) -> None:
-        """Pauses an address that keeps failing, if there are others."""
+        """Pauses an endpoint that keeps failing, if there are others."""
         address.failures += 1
         if len(self.addresses) > 1 and address.failures == FAILURES_BEFORE_PAUSE:
             address.failures = 0
             address.paused_until = time.monotonic() + PAUSE_S
-            self.notify(f"  {address.label} is paused for {PAUSE_S:.0f} s after {reason}; the other addresses continue")
+            self.notify(f"  {address.label} is paused for {PAUSE_S:.0f} s after {reason}; the other endpoints continue")
 
     def check_endpoint_alive(self, reason: str) -> None:
         """Raises LLMError after several consecutive failed requests, instead of trying all remaining ones."""

@@ -44,14 +44,14 @@ class OpenAIOptions:
         base_url: A URL or a list of URLs; None: OpenAI's. With several URLs, requests about the same document prefer
             the same one, to reuse its prefix cache; a URL that is down is skipped.
         api: `chat`, or `completions` for a model without chat template (a base model behind a vLLM server).
-        api_key_env: The environment variable that holds the API key. A private address needs none.
+        api_key_env: The environment variable that holds the API key. An endpoint at a private address needs none.
         max_cost_usd: The spending limit of one command, including all jobs of a sweep; None: no limit.
         attempts: Maximum number of attempts per request, not counting those rejected by a rate limit.
         timeout_s: Maximum seconds until a reply is complete.
         send_seed: Sends the sample index as `seed`, which makes samples reproducible where the endpoint supports it.
         reasoning_effort: How much a reasoning model reasons: minimal, low, medium, high; null: not sent.
         extra_body: Other parameters of the request body, such as `top_p`.
-        capabilities: What the endpoint accepts, instead of what is learned from its rejections: a parameter and true
+        capabilities: What the endpoint accepts, instead of what its rejections show: a parameter and true
             (accepted), false (not sent) or the form in which it is sent (`response_format: json_object`,
             `max_completion_tokens: max_tokens`, `system: user`). See `entigraph.llm.openai.capabilities`.
         finish_reasons: Finish reasons of the endpoint that are not known here, each with "stop", "length", "refusal" or
@@ -88,7 +88,7 @@ class OpenAIOptions:
         check_positive(self, "llm", "max_tokens", "expected_tokens")
         check_minimums(self, "llm.", max_cost_usd=0)
         if not isinstance(self.base_url, (str, list, type(None))):
-            raise ConfigError(f"llm.base_url must be an address or a list of addresses, got {self.base_url!r}")
+            raise ConfigError(f"llm.base_url must be a URL or a list of URLs, got {self.base_url!r}")
         for address in self.addresses:
             parts = check_address("llm.base_url", address, "llm.api_key_env")
             for path in (*PATHS.values(), *OTHER_PATHS):
@@ -187,13 +187,13 @@ def redact(error: Any, key: str) -> str:
 
 
 def check_address(option: str, address: Any, key_option: str) -> SplitResult:
-    """Returns the parts of an endpoint's address. Raises ConfigError if it is none, or may contain a secret: messages
+    """Returns the parts of an endpoint's URL. Raises ConfigError if it is none, or may contain a secret: messages
     and stored configurations have it.
     """
     parts = split_address(address)
     if parts is None:
         shown = address.rpartition("@")[2] if isinstance(address, str) else address  # without a password
-        raise ConfigError(f"{option} must be an address such as http://localhost:8000/v1, got {shown!r}")
+        raise ConfigError(f"{option} must be a URL such as http://localhost:8000/v1, got {shown!r}")
     if parts.username or parts.password or parts.query or parts.fragment:  # the message omits them
         raise ConfigError(
             f"{option} must be without a user name, password, query and fragment; set the key in {key_option} instead"

@@ -1,4 +1,4 @@
-"""One address of an endpoint: sends a request to it and returns what it replies."""
+"""One of the endpoints of a writer: sends requests and returns responses."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ class Retry:
 
 
 class ServerAddress:
-    """`file` has the capabilities of this address; `headers` are those of its last answer."""
+    """`file` has the capabilities of this endpoint; `headers` are the headers of its last response."""
 
     def __init__(self, url: str, options: OpenAIOptions, response_cache: Path) -> None:
         self.url, self.options, self.price = url, options, options.price
@@ -113,7 +113,7 @@ def read_status_error(error: Any) -> ReplyError:
     """Returns the error of a reply whose HTTP status is not 200."""
     response = error.response
     if response.is_redirect:
-        location = response.headers.get("location", "an unknown address")
+        location = response.headers.get("location", "an unknown URL")
         return ReplyError(error.status_code, f"redirects to {location} are not followed")
     reply = read_error(error.status_code, response.content)
     return replace(reply, retry_after_s=retry_after(response.headers))

@@ -40,7 +40,7 @@ class UnansweredRequests:
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
     def read(self) -> Iterator[tuple[bytes, Completion]]:
-        """Yields what the processes of this command have recorded for this address."""
+        """Yields what the processes of this command have recorded for this endpoint."""
         for path in self.folder.glob(f"unanswered-{self.command}-*.jsonl"):
             for line in path.read_bytes().split(b"\n"):
                 try:
