@@ -1,5 +1,5 @@
-"""Compares what converters keep of small HTML, Word and PDF files: facts that must be in the text, and navigation that
-must not.
+"""Compares what converters keep of small HTML, Word, EPUB and PDF files: facts that must be in the text, and navigation
+that must not.
 
 python benchmarks/converters.py [--markitdown PYTHON]    (the Python of an environment with markitdown[docx,pdf])
 """
@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import ZipFile
 
 import docx
 from docx.oxml import parse_xml
@@ -131,6 +132,28 @@ def word_sample() -> Sample:
     return Sample("report.docx", target.getvalue(), facts)
 
 
+def epub_sample() -> Sample:
+    """A book whose chapters are stored in another order than they are read in."""
+    content = "<h1>{}</h1><p>{}</p><table><tr><th>Ship</th></tr><tr><td>Halcyon</td></tr></table>"
+    page = '<html xmlns="http://www.w3.org/1999/xhtml"><head><title/></head><body>{}</body></html>'
+    chapters = {"a": page.format(f"<h1>The fall</h1><p>{CLOSING}</p>"), "b": page.format(content.format("Oil", KEEPER))}
+    items = "".join(f'<item id="{name}" href="{name}.xhtml" media-type="application/xhtml+xml"/>' for name in chapters)
+    metadata = "<metadata xmlns:dc='http://purl.org/dc/elements/1.1/'><dc:title>Marn</dc:title></metadata>"
+    spine = '<spine><itemref idref="b"/><itemref idref="a"/></spine>'
+    target = io.BytesIO()
+    with ZipFile(target, "w") as book:
+        book.writestr("mimetype", "application/epub+zip")
+        root = '<rootfile full-path="content.opf" media-type="application/oebps-package+xml"/>'
+        book.writestr("META-INF/container.xml", f"<container><rootfiles>{root}</rootfiles></container>")
+        package = (
+            f'<package xmlns="http://www.idpf.org/2007/opf">{metadata}<manifest>{items}</manifest>{spine}</package>'
+        )
+        book.writestr("content.opf", package)
+        for name, text in chapters.items():
+            book.writestr(f"{name}.xhtml", text)
+    return Sample("book.epub", target.getvalue(), ["# Oil", KEEPER[:60], "| Halcyon |", "# The fall", CLOSING[:60]])
+
+
 def pdf_sample() -> Sample:
     class Report(FPDF):
         def header(self) -> None:
@@ -183,7 +206,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--markitdown", metavar="PYTHON")
     python = arguments.parse_args().markitdown
-    samples = [*html_samples(), word_sample(), pdf_sample()]
+    samples = [*html_samples(), word_sample(), epub_sample(), pdf_sample()]
     converters: dict[str, Callable[[Sequence[Path]], Mapping[str, str]]] = {
         "entigraph": convert_with_entigraph,
         "trafilatura": convert_with_trafilatura,
@@ -200,7 +223,7 @@ def main() -> None:
 
 
 def report(name: str, samples: Sequence[Sample], texts: Mapping[str, str], files: Sequence[Path]) -> None:
-    for suffix in (".html", ".docx", ".pdf"):
+    for suffix in (".html", ".docx", ".epub", ".pdf"):
         kept = total = junk = 0
         lost: list[str] = []
         for sample, file in zip(samples, files, strict=True):

@@ -123,7 +123,7 @@ BODY = record(id="x", choices=st.lists(CHOICE, max_size=2), usage=VALUE, model="
 RESULT = record(custom_id=st.just("0a") | TEXT, response=record(status_code=200, body=BODY), error=VALUE)
 NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=()), min_size=1, max_size=8)
 FOLDERS = st.dictionaries(
-    st.tuples(NAMES, st.sampled_from([".txt", ".md", ".rst", ".TXT", "", ".gz", ".html", ".docx"])).map("".join),
+    st.tuples(NAMES, st.sampled_from([".txt", ".md", ".TXT", "", ".gz", ".html", ".docx", ".epub"])).map("".join),
     st.binary(max_size=40) | TEXT.map(lambda text: text.encode("utf-8", "surrogatepass")) | st.just(b"The mill."),
     max_size=4,
 )

@@ -1,4 +1,4 @@
-"""Converts PDF, HTML and Word files to text with the packages of the extra `documents`.
+"""Converts PDF, HTML, Word and EPUB files to text with the packages of the extra `documents`.
 
 Headings and tables become Markdown.
 """
@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from entigraph.corpus.epub_conversion import EncryptedBook, epub_text
 from entigraph.corpus.html_conversion import html_text
 from entigraph.corpus.word_conversion import word_text
 from entigraph.errors import ConfigError
 from entigraph.text.writing_systems import UNSPACED_CHARACTERS, split_words
 
 ENCRYPTED = "encrypted; save it without a password"
+ENCRYPTED_BOOK = "encrypted (DRM); only its publisher can remove that"
 NO_TEXT = "no text in it; if it is a scan, recognize its text first (OCR)"
 DAMAGED = "damaged"
 INSTALL = "pip install 'entigraph[documents]'"
@@ -132,6 +134,13 @@ def docx_text(data: bytes, lost: Counter[str]) -> str:
     return word_text(data, lost)
 
 
+def book_text(data: bytes, lost: Counter[str]) -> str:
+    try:
+        return epub_text(data, lost)
+    except EncryptedBook:
+        raise UnreadableFile(ENCRYPTED_BOOK) from None
+
+
 HTML = Converter(("trafilatura", "markdownify", "lxml"), html_text)
 CONVERTERS: Mapping[str, Converter] = {
     ".pdf": Converter(("pypdfium2",), pdf_text),
@@ -139,9 +148,10 @@ CONVERTERS: Mapping[str, Converter] = {
     ".htm": HTML,
     ".xhtml": HTML,
     ".docx": Converter(("mammoth", "markdownify", "lxml"), docx_text),
+    ".epub": Converter(("trafilatura", "markdownify", "lxml"), book_text),
 }
 # Document formats that are not supported: reported as skipped, so that they are not assumed to be in the corpus.
-UNSUPPORTED = frozenset({".doc", ".epub", ".odt", ".ppt", ".pptx", ".rtf"})
+UNSUPPORTED = frozenset({".doc", ".odt", ".ppt", ".pptx", ".rtf"})
 
 
 def convert_file(file: Path, lost: Counter[str] | None = None) -> str:

@@ -53,6 +53,21 @@ def html_text(data: bytes, lost: Counter[str]) -> str:
     return element_text(root)
 
 
+def chapter_text(html: str, lost: Counter[str]) -> str:
+    """Returns a chapter of a book, all of which is text but its lists of links; counts the pictures."""
+    page = parse_page(html)
+    root = page.find("body") if page.find("body") is not None else page
+    rewrite_formulas(root)
+    for element in list(root.iter(*UNCOUNTED)):
+        element.drop_tree()
+    links = sum(len(squeeze(link)) for link in root.iter("a"))
+    if links and links >= LINK_SHARE * (size := len(squeeze(root))):
+        lost[OUTSIDE] += size
+        return ""
+    lost["pictures"] += len(list(root.iter("img", "image", "video")))
+    return element_text(root)
+
+
 def decode_page(data: bytes) -> str:
     """Returns the text of a page in the encoding that it states, or else the most likely one."""
     from trafilatura.utils import decode_file

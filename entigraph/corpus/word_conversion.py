@@ -7,6 +7,7 @@ from typing import Any
 from zipfile import ZipFile
 
 from entigraph.corpus.formulas import formula_text
+from entigraph.corpus.zip_archives import check_unpacked_size
 
 WORD = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 MATH = "{http://schemas.openxmlformats.org/officeDocument/2006/math}"
@@ -14,7 +15,6 @@ COMPATIBILITY = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"
 CHART = "{http://schemas.openxmlformats.org/drawingml/2006/chart}chart"
 PARTS = re.compile(r"word/(document|footnotes|endnotes)\d*\.xml")
 PICTURES = "word/media/"
-MAX_BYTES = 1 << 30  # of unpacked XML; a thousand pages are a few megabytes
 # Elements that the converter ignores with the text in them.
 WRAPPERS = tuple(f"{WORD}{name}" for name in ("bdo", "dir", "fldSimple", "ruby", "rubyBase"))
 REWRITTEN = re.compile(rb"oMath|w:(bdo|dir|fldSimple|ruby|vanish|txbxContent)\b|c:chart")
@@ -55,8 +55,7 @@ def rewrite_unsupported(data: bytes, lost: Counter[str]) -> bytes:
     with ZipFile(BytesIO(data)) as source, ZipFile(written, "w") as target:
         # Pictures are counted, not read.
         files = [file for file in source.infolist() if not file.filename.startswith(PICTURES)]
-        if (size := sum(file.file_size for file in files)) > MAX_BYTES:
-            raise ValueError(f"unpacks to {size / 2**30:,.1f} GiB")
+        check_unpacked_size(files)
         parts = {file.filename: source.read(file) for file in files if PARTS.fullmatch(file.filename)}
         if not any(map(REWRITTEN.search, parts.values())):
             return data

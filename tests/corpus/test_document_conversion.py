@@ -13,7 +13,7 @@ from docx.oxml import parse_xml
 from fpdf import FPDF
 from PIL import Image
 
-from entigraph.corpus import document_conversion, stage, word_conversion
+from entigraph.corpus import document_conversion, stage, zip_archives
 from entigraph.corpus.document_conversion import UnreadableFile, convert_file
 from entigraph.corpus.html_conversion import OUTSIDE, html_text
 from entigraph.corpus.readers.fictional_corpora import FictionalCorpus
@@ -211,7 +211,7 @@ def test_word_elements_that_the_converter_ignores_keep_their_text(tmp_path: Path
 def test_word_file_that_unpacks_to_more_than_a_gigabyte_is_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(word_conversion, "MAX_BYTES", 1_000)
+    monkeypatch.setattr(zip_archives, "MAX_BYTES", 1_000)
     with pytest.raises(UnreadableFile, match="unpacks to"):
         convert_file(write_docx(tmp_path / "a.docx"))
 

@@ -21,7 +21,7 @@ from entigraph.text.normalization import decode_text
 PLAIN_TEXT = (".txt", ".md", ".markdown", ".rst")
 READ = frozenset({*PLAIN_TEXT, *document_conversion.CONVERTERS})
 DOCUMENTS = READ | document_conversion.UNSUPPORTED  # the latter are skipped with a hint
-EXPECTED = "a folder of documents (.txt, .md, .rst, .pdf, .html, .docx)"
+EXPECTED = "a folder of documents (.txt, .md, .rst, .pdf, .html, .docx, .epub)"
 
 
 @dataclass(frozen=True, kw_only=True)
