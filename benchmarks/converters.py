@@ -1,7 +1,10 @@
 """Compares what converters keep of small HTML, Word, EPUB and PDF files: facts that must be in the text, and navigation
 that must not.
 
-python benchmarks/converters.py [--markitdown PYTHON]    (the Python of an environment with markitdown[docx,pdf])
+python benchmarks/converters.py [--markitdown PYTHON] [--docling PYTHON]
+
+PYTHON is that of an environment with markitdown[docx,pdf], or with docling-slim[format-html,format-office] and torch:
+Docling without the models that it needs for PDF.
 """
 
 import argparse
@@ -43,6 +46,16 @@ for file in sys.argv[1:]:
 print(json.dumps(texts))
 """
 
+DOCLING = """
+import json, sys
+from docling.document_converter import DocumentConverter
+converter, texts = DocumentConverter(), {}
+for file in sys.argv[1:]:
+    if file.endswith((".html", ".docx")):
+        texts[file] = converter.convert(file).document.export_to_markdown()
+print(json.dumps(texts))
+"""
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -78,7 +91,7 @@ def html_samples() -> list[Sample]:
         page("mathml", f"<p>Here {fraction} holds.</p>", "v=s/t || v=\\frac{s}{t}"),
         page("mathml_tex", '<p>Here <math alttext="v=\\frac{s}{t}"><mi>v</mi></math> holds.</p>', "v=\\frac{s}{t}"),
         page("mathjax", '<p>Here <script type="math/tex">x^2+1</script> holds.</p>', "x^2+1"),
-        page("katex", f"<p>Here {katex} holds.</p>", "y_0"),
+        page("katex", f"<p>Here {katex} holds.</p>", "y_0 || y\\_0"),
         page(
             "scripts",
             "<p>It is CO<sub>2</sub> on 5 m<sup>2</sup>.</p>",
@@ -128,7 +141,13 @@ def word_sample() -> Sample:
     document.add_paragraph("The speed is ")._p.append(parse_xml(formula))
     target = io.BytesIO()
     document.save(target)
-    facts = ["# The light at Marn", KEEPER[:60], "* oil from Tarn", "| Halcyon | 1852 |", "v=s/t || v=\\frac{s}{t}"]
+    facts = [
+        "# The light at Marn",
+        KEEPER[:60],
+        "* oil from Tarn || - oil from Tarn",
+        "| Halcyon | 1852 |",
+        "v=s/t || v=\\frac{s}{t}",
+    ]
     return Sample("report.docx", target.getvalue(), facts)
 
 
@@ -193,9 +212,9 @@ def convert_with_trafilatura(files: Sequence[Path]) -> dict[str, str]:
     }
 
 
-def convert_with_markitdown(python: str) -> Callable[[Sequence[Path]], dict[str, str]]:
+def convert_with(python: str, script: str) -> Callable[[Sequence[Path]], dict[str, str]]:
     def convert(files: Sequence[Path]) -> dict[str, str]:
-        command = [python, "-c", MARKITDOWN, *map(str, files)]
+        command = [python, "-c", script, *map(str, files)]
         texts: dict[str, str] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
         return texts
 
@@ -203,16 +222,18 @@ def convert_with_markitdown(python: str) -> Callable[[Sequence[Path]], dict[str,
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--markitdown", metavar="PYTHON")
-    python = arguments.parse_args().markitdown
+    arguments.add_argument("--docling", metavar="PYTHON")
+    options = arguments.parse_args()
     samples = [*html_samples(), word_sample(), epub_sample(), pdf_sample()]
     converters: dict[str, Callable[[Sequence[Path]], Mapping[str, str]]] = {
         "entigraph": convert_with_entigraph,
         "trafilatura": convert_with_trafilatura,
     }
-    if python:
-        converters["markitdown"] = convert_with_markitdown(python)
+    for name, script in (("markitdown", MARKITDOWN), ("docling", DOCLING)):
+        if python := getattr(options, name):
+            converters[name] = convert_with(python, script)
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / sample.name for sample in samples]
         for file, sample in zip(files, samples, strict=True):
