@@ -356,7 +356,7 @@ def test_referee_writes_page_numbers_and_figure(tmp_path: Path) -> None:
     assert unmet.startswith("rephrase has up to 4.0% fewer synthetic tokens than its budget (at 50,000)")
     page = (folder / "referee.html").read_text()
     assert "of them writing</th>" in page and "loss elsewhere" not in page and "known before" not in page
-    assert "entigraph is better" in page and "not significant; " in page and "Prices of 2025-04" in page
+    assert "entigraph is better" in page and "not significant; " in page and "Prices of 2026-06" in page
     assert (folder / "referee.png").stat().st_size > 10_000
     assert any("at equal synthetic tokens: 4 of 6 differences are significant" in line for line in lines)
     assert "  at 50,000 (differences in percentage points):" in lines

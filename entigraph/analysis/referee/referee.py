@@ -67,7 +67,7 @@ class Referee:
     main_files: ClassVar[Sequence[str]] = ("referee.html", "referee.png", "referee.json")
     confidence: float = 0.9
     alpha: float = 0.05
-    price_date: str = "2025-04"
+    price_date: str = "2026-06"
     prompt_price: float | None = None
     cached_price: float | None = None
     completion_price: float | None = None
