@@ -283,6 +283,12 @@ def error(message: str, status: int = 400, **fields: Any) -> ReplyError:
         (error("Unrecognized request argument: max_completion_tokens"), {"max_completion_tokens": "max_tokens"}),
         (error("Range of max_tokens should be [1, 4096]"), None),
         (error("max_completion_tokens must be between 1 and 200", param="max_completion_tokens"), None),
+        # vLLM's server
+        (error("max_completion_tokens=100000 cannot be greater than max_model_len=4096. (parameter=x)"), None),
+        (
+            error("temperature must be in [0, 2], got 3.5. (parameter=temperature, value=3.5)", param="temperature"),
+            None,
+        ),
         (error("System role not supported"), {"system": "user"}),
         (error("'messages[0].role' does not support 'system'.", param="messages[0].role"), {"system": "user"}),
         (error("'max_tokens' is too large: 300. The maximum context length is 512.", param="max_tokens"), None),
@@ -312,6 +318,13 @@ def error(message: str, status: int = 400, **fields: Any) -> ReplyError:
 def test_rejected_parameter_is_recognized(rejection: ReplyError, forms: Mapping[str, Any] | None) -> None:
     adapted = Capabilities().adapt(rejection, BODY)
     assert (dict(adapted.forms) if adapted else None) == forms
+
+
+def test_parameter_of_the_user_is_not_dropped_because_its_value_is_out_of_range() -> None:
+    body = {**BODY, "top_k": -5}
+    assert Capabilities().adapt(error("top_k must be 0 (disable), or at least 1, got -5."), body) is None
+    unsupported = Capabilities().adapt(error("Unsupported parameter: top_k"), body)
+    assert unsupported and dict(unsupported.forms) == {"top_k": False}
 
 
 def test_every_form_of_a_parameter_is_tried_once() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from entigraph.errors import LLMError
 from entigraph.llm.base import Completion, Request, Writer
 from entigraph.llm.openai.online_writer import OpenAIWriter
 from entigraph.llm.response_cache import ResponseCache
@@ -181,6 +182,37 @@ def test_server_and_engine_give_equal_answers(server: str, model: Path, tmp_path
 def ask(options: Writer, response_cache: Path, requests: list[Request]) -> list[Completion]:
     with options.connect(response_cache, lambda words: None) as llm:
         return list(llm.complete(requests))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_tokens": 100_000}, r"max_completion_tokens=100000 cannot be greater than max_model_len=4096"),
+        ({"extra_body": {"top_k": -5}}, "top_k must be 0"),
+        ({"extra_body": {"top_p": 3.0}}, "top_p must be in"),
+    ],
+)
+def test_values_that_the_server_rejects_are_errors(
+    options: dict[str, Any], message: str, server: str, tmp_path: Path
+) -> None:
+    request = Request(system="Write.", user="The lamp of Orsk?", temperature=0.0)
+    with pytest.raises(LLMError, match=message):
+        ask(OpenAIWriter(model="tiny-writer", base_url=server, **options), tmp_path / "cache", [request])
+
+
+def test_system_prompt_is_sent_as_user_message_if_the_chat_template_rejects_it(model: Path, tmp_path: Path) -> None:
+    template = tmp_path / "template.jinja"
+    template.write_text(
+        "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + TEMPLATE
+    )
+    arguments = ["--max-model-len", f"{CONTEXT}", "--chat-template", str(template)]
+    notices: list[str] = []
+    with serving(model, tmp_path / "log", *arguments) as address:
+        options = OpenAIWriter(model="tiny-writer", base_url=address, max_tokens=MOST_TOKENS)
+        with options.connect(tmp_path / "cache", notices.append) as llm:
+            (answer,) = llm.complete([Request(system="Write.", user="The lamp of Orsk?", temperature=0.0)])
+    assert answer.text and answer.notes == ("system prompt sent as user message",)
+    assert any("the system prompt is sent as a user message" in notice for notice in notices)
 
 
 def test_server_uses_schema_and_prefix_cache(server: str, command: Command, notes: Path, tmp_path: Path) -> None:

@@ -43,8 +43,12 @@ COMPLAINT = re.compile(
 NAMES_PARAMETER = re.compile(
     r"parameter|argument|keyword|unsupported.value|extra.(forbidden|inputs|fields)", re.IGNORECASE
 )
-# A limit of tokens that is outside this range is the user's to change.
-RANGE = re.compile(r"\b(range|between|at most|less than|maximum|up to)\b|[<≤]", re.IGNORECASE)
+# The value of a parameter is out of range: if it is the user's, dropping the parameter would hide the mistake.
+OUT_OF_RANGE = re.compile(
+    r"\b(range|between|at (most|least)|(less|greater) than|maximum|up to|non-?negative|must be in)\b|[<≤≥]",
+    re.IGNORECASE,
+)
+OWN_PARAMETERS = frozenset({"n", "seed", "stop", "response_format", "reasoning_effort", "system"})
 # About what the model wrote, not about the request: llama.cpp, and servers that check the answer against the schema.
 ECHO = re.compile(r"\Afailed to parse input|json_validate_failed|does not match the expected schema", re.IGNORECASE)
 PATTERNS: Mapping[str, str] = {
@@ -112,8 +116,9 @@ class Capabilities:
 
         `named_only`: only if the error names a parameter that was sent.
         """
-        if name := next(named_parameters(error, self.encode(body)), None):
-            return self.without(name, body)
+        sent = self.encode(body)
+        if name := next(named_parameters(error, sent), None):
+            return None if is_users_mistake(name, sent, error) else self.without(name, body)
         return None if named_only or not is_parameter_error(error) else self.guess(body)
 
     def guess(self, body: Mapping[str, Any]) -> "Capabilities | None":
@@ -151,8 +156,6 @@ def named_parameters(error: ReplyError, sent: Mapping[str, Any]) -> Iterator[str
     """Yields the parameters of a sent body that an error names as not accepted."""
     if TOO_LONG.search(error.message) or is_about_answer(error):
         return
-    if RANGE.search(error.message):
-        sent = {name: value for name, value in sent.items() if name not in LIMITS}
     names = [name for name in (*OPTIONAL, *LIMITS) if name in sent]
     names += [name for name in sent if name not in (*names, "model", "messages", "prompt")]
     has_system_prompt = "messages" in sent and any(message["role"] == "system" for message in sent["messages"])
@@ -169,6 +172,12 @@ def named_parameters(error: ReplyError, sent: Mapping[str, Any]) -> Iterator[str
     if not mentions and "reasoning_effort" in names and error.status < 500 and "thinking" in error.message.lower():
         mentions["reasoning_effort"] = 0
     yield from sorted(mentions, key=mentions.__getitem__)  # a message may go on with the parameters that are accepted
+
+
+def is_users_mistake(name: str, sent: Mapping[str, Any], error: ReplyError) -> bool:
+    """Whether an endpoint accepts a parameter but not the value that the user set: a limit, a sampling parameter."""
+    set_here = name in OWN_PARAMETERS or (name == "temperature" and sent[name] == 0)
+    return not set_here and bool(OUT_OF_RANGE.search(error.message))
 
 
 def is_about_answer(error: ReplyError) -> bool:
