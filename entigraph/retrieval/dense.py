@@ -12,7 +12,7 @@ import numpy as np
 from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError
 from entigraph.llm.cost import Price
-from entigraph.llm.openai.openai_options import check_address, check_key_variable
+from entigraph.llm.openai.openai_options import DEFAULT_KEY_VARIABLE, check_address, check_key_variable
 from entigraph.retrieval.base import Ranked, RetrievalContext, RetrievalCost, top_indices
 from entigraph.retrieval.embedding_cache import Vector, hash_request
 from entigraph.retrieval.rerank import RerankingRetriever
@@ -37,7 +37,7 @@ class Dense(RerankingRetriever):
 
     model: str = runtime_field("")
     base_url: str | None = runtime_field(None)
-    api_key_env: str = runtime_field("OPENAI_API_KEY")
+    api_key_env: str | None = runtime_field(None)
     price: float | None = runtime_field(None)
 
     def __post_init__(self) -> None:
@@ -66,7 +66,8 @@ class Dense(RerankingRetriever):
 
     @property
     def address(self) -> EndpointAddress:
-        return EndpointAddress("base_url", self.base_url or "", self.api_key_env, self.timeout_s, self.attempts)
+        url, keys = self.base_url or "", (self.api_key_env, DEFAULT_KEY_VARIABLE)
+        return EndpointAddress("base_url", url, *keys, self.timeout_s, self.attempts)
 
     def check(self) -> None:
         super().check()

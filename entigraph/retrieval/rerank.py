@@ -31,16 +31,17 @@ class RerankingRetriever(Retriever):
     """Base class of retrievers with an optional reranker.
 
     `reranker` is the folder or Hub ID of a cross-encoder, or, with `reranker_url`, a model served by that
-    Cohere-compatible endpoint ("": no reranking). The environment variable `reranker_key_env` holds the API key.
-    `reranker_price` is in dollars per thousand searches; a search is one query with up to 100 passages. `max_cost_usd`
-    limits the spending of one command, including all jobs of a sweep; servers on a private network are free.
+    Cohere-compatible endpoint ("": no reranking). The environment variable `reranker_key_env` holds the API key (None:
+    CO_API_KEY). `reranker_price` is in dollars per thousand searches; a search is one query with up to 100 passages.
+    `max_cost_usd` limits the spending of one command, including all jobs of a sweep; servers on a private network are
+    free.
     """
 
     batch_size: int = runtime_field(64)
     concurrency: int = runtime_field(8)
     reranker: str = runtime_field("")
     reranker_url: str | None = runtime_field(None)
-    reranker_key_env: str = runtime_field("CO_API_KEY")
+    reranker_key_env: str | None = runtime_field(None)
     reranker_price: float | None = runtime_field(None)
     max_cost_usd: float | None = runtime_field(5.0)
     timeout_s: float = runtime_field(120.0)
@@ -81,8 +82,8 @@ class RerankingRetriever(Retriever):
 
     @property
     def reranker_address(self) -> EndpointAddress:
-        url = self.reranker_url or ""
-        return EndpointAddress("reranker_url", url, self.reranker_key_env, self.timeout_s, self.attempts)
+        url, keys = self.reranker_url or "", (self.reranker_key_env, "CO_API_KEY")
+        return EndpointAddress("reranker_url", url, *keys, self.timeout_s, self.attempts)
 
     def check(self) -> None:
         if self.reranker_url:

@@ -25,20 +25,22 @@ PASSAGES_PER_SEARCH = 100  # billing unit of rerankers
 
 @dataclass(frozen=True)
 class EndpointAddress:
-    """`key_env` names the environment variable with the API key; a server on a private network needs none. `option` is
-    the config key of the URL, for error messages.
+    """`key_env` names the environment variable with the API key; None: `default_key_env`, and no key for a server on a
+    private network. `option` is the config key of the URL, for error messages.
     """
 
     option: str
     url: str
-    key_env: str
+    key_env: str | None
+    default_key_env: str
     timeout_s: float
     attempts: int
 
     @property
     def key(self) -> str:
         """Returns the API key. Raises LLMError if it is not set for a public endpoint."""
-        return read_key(f"retriever.{self.option}: {self.url}", self.key_env, is_private_address(self.url))
+        option, private = f"retriever.{self.option}: {self.url}", is_private_address(self.url)
+        return read_key(option, self.key_env, self.default_key_env, private=private)
 
     @cached_property
     def client(self) -> Any:

@@ -185,7 +185,8 @@ def test_cost_limit_stops_the_judge_and_a_higher_limit_continues(
     monkeypatch.setenv("OPENAI_API_KEY", "sk-marked-0123456789abcdef")
 
     def limited(dollars: float) -> Factuality:
-        options = mock_judge(server, max_cost_usd=dollars, concurrency=1, prices=PAID)
+        key = {"api_key_env": "OPENAI_API_KEY"}
+        options = mock_judge(server, max_cost_usd=dollars, concurrency=1, prices=PAID, **key)
         return Factuality(judge=options, sentences=12)
 
     with pytest.raises(LLMError, match="max_cost_usd"):

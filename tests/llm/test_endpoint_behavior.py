@@ -289,7 +289,7 @@ def test_wrong_address_is_named(tmp_path: Path, monkeypatch: Any) -> None:
         OpenAIWriter(model="m", base_url="http://localhost:1/v1/chat/completions")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-abc\r")
     with pytest.raises(LLMError, match="OPENAI_API_KEY contains a carriage return") as raised:
-        ask(address, tmp_path, [make_request()])
+        ask(address, tmp_path, [make_request()], api_key_env="OPENAI_API_KEY")
     assert "sk-abc" not in str(raised.value)
 
 

@@ -212,8 +212,7 @@ def test_canceled_batch_ends_the_command(tmp_path: Path) -> None:
             list(llm.complete(make_request(n) for n in range(3)))
 
 
-def test_discount_and_spending_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-marked")
+def test_discount_and_spending_limit(tmp_path: Path) -> None:
     prices = {"mock-llm": {"prompt": 1000.0, "completion": 1000.0}}
     with running(Config(output_tokens=30, batch_delay_s=0.05)) as server:
         options = writer(server, prices=prices, max_cost_usd=1.0, expected_tokens=30)

@@ -342,8 +342,18 @@ def test_wrong_key_raises_one_error_without_the_key(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with running(Config(latency_s=0.01, key="another")) as server:
         with pytest.raises(LLMError, match=r"rejected the key in OPENAI_API_KEY \(HTTP 401\): .*<key>") as raised:
-            ask(writer(server), tmp_path / "j", (make_request(number) for number in range(500)))
+            named = writer(server, api_key_env="OPENAI_API_KEY")
+            ask(named, tmp_path / "j", (make_request(number) for number in range(500)))
         assert server.stats()["requests"] <= 64 and KEY not in str(raised.value)
+
+
+def test_private_address_receives_a_key_only_if_its_variable_is_named(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with running(Config(latency_s=0.01, key=KEY)) as server:
+        with pytest.raises(LLMError, match="requires an API key; set llm.api_key_env"):
+            ask(writer(server), tmp_path / "j", [make_request(0)])
+        (answer,) = ask(writer(server, api_key_env="OPENAI_API_KEY"), tmp_path / "j", [make_request(0)])
+    assert answer[1].finish_reason == "stop"
 
 
 def test_unknown_model_raises_one_error(tmp_path: Path) -> None:
@@ -360,7 +370,8 @@ def test_missing_key_of_paid_endpoint_is_rejected(tmp_path: Path, monkeypatch: A
     )
     with pytest.raises(LLMError, match="MY_KEY is not set in the environment"):
         ask(options, tmp_path / "j", [])
-    assert replace(options, base_url="http://127.0.0.1:1").key, "a server of one's own has a price, but no key"
+    private = replace(options, base_url="http://127.0.0.1:1", api_key_env=None)
+    assert private.key, "a server of one's own has a price, but no key"
 
 
 def test_sweep_without_key_ends_before_its_first_job(command: Command, tmp_path: Path) -> None:
@@ -499,7 +510,7 @@ def test_unanswered_requests_are_retried_by_the_next_command(command_here: Comma
 def test_key_is_never_written(command: Command, tmp_path: Path) -> None:
     prices = "+llm.prices.mock-llm={prompt: 0.1, completion: 0.1}"
     with running(Config(latency_s=0.01, output_tokens=200, require_key=True)) as server:
-        process = command(*synthesis(server, prices), OPENAI_API_KEY=KEY)
+        process = command(*synthesis(server, prices, "llm.api_key_env=OPENAI_API_KEY"), OPENAI_API_KEY=KEY)
         assert process.returncode == 0, process.stderr
     assert KEY not in process.stdout + process.stderr
     files = [file for file in tmp_path.rglob("*") if file.is_file()]

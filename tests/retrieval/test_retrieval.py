@@ -195,7 +195,7 @@ def test_endpoint_retries_and_errors(ranked: RankCorpus, endpoint: Handle, monke
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     endpoint.configure(retrieval_failing=1_000_000)
     with pytest.raises(LLMError, match="retriever.base_url: .* failed") as raised:
-        ranked(dense(endpoint, model="fresh", attempts=1))
+        ranked(dense(endpoint, model="fresh", attempts=1, api_key_env="OPENAI_API_KEY"))
     assert "sk-secret" not in str(raised.value)
 
 

@@ -22,6 +22,7 @@ from tests.conftest import TINY, Command, curve_of, study_of
 from tests.polling import wait_for
 from tests.tracking.wandb_server import Service, served
 
+NAMED_KEY = "llm.api_key_env=OPENAI_API_KEY"
 SECRETS = {"WANDB_API_KEY": "sekret-wandb-0123456789abcdef0123456789abcd", "OPENAI_API_KEY": "sekret-openai"}
 
 
@@ -157,7 +158,7 @@ def test_uploads_contain_no_document_text(smoke: Path) -> None:
 def test_files_contain_no_secrets(command: Command, tmp_path: Path) -> None:
     """As a job with a key in its environment and a paid writer in its configuration: nothing is asked of it."""
     settings = [one for one in TINY if one != "logger=none"]
-    result = command("run", *settings, "augmenter=raw", "llm=openai", "llm.model=gpt-4o-mini", **SECRETS)
+    result = command("run", *settings, "augmenter=raw", "llm=openai", "llm.model=gpt-4o-mini", NAMED_KEY, **SECRETS)
     assert result.returncode == 0, result.stderr
     files = [file for file in (tmp_path / "outputs").rglob("*") if file.is_file()]
     (job,) = read_runs(tmp_path / "outputs", "train")

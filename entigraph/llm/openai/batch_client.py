@@ -128,7 +128,7 @@ class BatchClient:
             yield
         except openai.AuthenticationError as error:
             raise LLMError(
-                f"llm.base_url: {self.address} rejected the key in {self.options.api_key_env} "
+                f"llm.base_url: {self.address} {self.options.rejected_key} "
                 f"(HTTP 401): {self.options.error_message(error)}"
             ) from None
         except openai.APIStatusError as error:

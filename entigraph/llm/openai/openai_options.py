@@ -21,7 +21,8 @@ from entigraph.llm.wire_format import PATHS, Api, build_body
 DEFAULT_ADDRESS = "https://api.openai.com/v1"
 OTHER_PATHS = ("/responses", "/messages", "/models", "/embeddings")
 MAX_MESSAGE_CHARACTERS = 300
-KEY_VARIABLE = re.compile(r"[A-Z][A-Z0-9]*_[A-Z0-9_]*")
+DEFAULT_KEY_VARIABLE, NO_KEY = "OPENAI_API_KEY", "none-needed"
+VARIABLE_NAME = re.compile(r"[A-Z][A-Z0-9]*_[A-Z0-9_]*")
 CHARACTER_NAMES = {
     " ": "a space",
     "\n": "a line feed",
@@ -44,7 +45,8 @@ class OpenAIOptions:
         base_url: A URL or a list of URLs; None: OpenAI's. With several URLs, requests about the same document prefer
             the same one, to reuse its prefix cache; a URL that is down is skipped.
         api: `chat`, or `completions` for a model without chat template (a base model behind a vLLM server).
-        api_key_env: The environment variable that holds the API key. An endpoint at a private address needs none.
+        api_key_env: The environment variable that holds the API key; None: OPENAI_API_KEY, and no key for endpoints at
+            private addresses.
         max_cost_usd: The spending limit of one command, including all jobs of a sweep; None: no limit.
         attempts: Maximum number of attempts per request, not counting those rejected by a rate limit.
         timeout_s: Maximum seconds until a reply is complete.
@@ -66,7 +68,7 @@ class OpenAIOptions:
     model: str = "gpt-4o-mini"
     base_url: Any = runtime_field(None)
     api: Api = Api.chat
-    api_key_env: str = runtime_field("OPENAI_API_KEY")
+    api_key_env: str | None = runtime_field(None)
     max_tokens: int | None = None
     concurrency: int = runtime_field(64)
     requests_per_minute: int | None = runtime_field(None)
@@ -121,9 +123,17 @@ class OpenAIOptions:
 
     @property
     def key(self) -> str:
-        """The API key. Raises LLMError if it is not set for a paid endpoint that is not on a private address."""
-        keyless = self.price.free or all(map(is_private_address, self.addresses))
-        return read_key("llm.api_key_env", self.api_key_env, keyless)
+        """The API key. Raises LLMError if it is not set and the endpoint needs one."""
+        private = all(map(is_private_address, self.addresses))
+        free = self.price.free
+        return read_key("llm.api_key_env", self.api_key_env, DEFAULT_KEY_VARIABLE, private=private, free=free)
+
+    @property
+    def rejected_key(self) -> str:
+        """What an endpoint did that answers HTTP 401, for error messages."""
+        if self.key == NO_KEY:
+            return "requires an API key; set llm.api_key_env to the name of the environment variable that holds it"
+        return f"rejected the key in {self.api_key_env or DEFAULT_KEY_VARIABLE}"
 
     def spending_limit(self, cache: ResponseCache) -> SpendingLimit:
         alternative = "lower synthesis.token_budget" if self.config_key == "llm" else "choose a cheaper model"
@@ -159,18 +169,25 @@ class OpenAIOptions:
         return replace(error, message=self.error_message(error.message))
 
 
-def check_key_variable(option: str, name: str) -> None:
+def check_key_variable(option: str, name: str | None) -> None:
     """Raises ConfigError if an option may have the key itself: messages and stored configurations have its value."""
-    if not KEY_VARIABLE.fullmatch(name) and name not in os.environ:
+    if name and not VARIABLE_NAME.fullmatch(name) and name not in os.environ:
         raise ConfigError(
             f"{option} must be the name of an environment variable, such as MY_API_KEY, not the key itself (the value "
             "is not shown)"
         )
 
 
-def read_key(option: str, variable: str, keyless: bool) -> str:
-    """Returns the API key in an environment variable. Raises LLMError if there is none and the endpoint needs one."""
-    key = os.environ.get(variable) or ("none-needed" if keyless else "")
+def read_key(option: str, variable: str | None, default: str, *, private: bool, free: bool = False) -> str:
+    """Returns the API key in an environment variable, by default the provider's; NO_KEY if none is to be sent.
+
+    A private address is not the provider's: it receives a key only if the variable is named. Raises LLMError if the key
+    of a paid endpoint is missing, or malformed.
+    """
+    if not variable and private:
+        return NO_KEY
+    variable = variable or default
+    key = os.environ.get(variable) or (NO_KEY if free else "")
     if not key:
         raise LLMError(f"{option}: {variable} is not set in the environment; export the API key")
     if odd := next((character for character in key if not "!" <= character <= "~" or character in "\"'"), None):
