@@ -8,11 +8,12 @@ from typing import Any
 
 from entigraph.config.suggestions import did_you_mean
 from entigraph.errors import ArtifactError, ConfigError
+from entigraph.huggingface.model_folders import find_hub_error
+from entigraph.huggingface.models import first_sentence
 from entigraph.storage.artifact import artifact_folder, is_complete, read_manifest
 
 DIGEST = re.compile(r"-[0-9a-f]{8}$")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-HUB_TIMEOUT_S = 10.0
 BASE_MODEL_ROW = re.compile(r"^\| base model \| (.+) \|$", re.MULTILINE)  # in the model card written by training
 
 
@@ -88,19 +89,12 @@ def select_model(name: str | None, root: Path) -> SelectedModel:
 
 
 def check_on_hub(model: SelectedModel) -> None:
-    """Raises ConfigError for a Hub ID that is neither in the local cache nor on the Hub, without retries."""
-    from huggingface_hub import HfApi, try_to_load_from_cache
-
-    if Path(model.path).is_dir() or isinstance(try_to_load_from_cache(model.path, "config.json"), str):
-        return
-    try:
-        HfApi().model_info(model.path, timeout=HUB_TIMEOUT_S)
-    except Exception as error:  # huggingface_hub raises many exception types; the fix is the same for all
-        message = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    """Raises ConfigError for a Hub ID that is neither in the local cache nor on the Hub."""
+    if error := find_hub_error(model.path):
         raise ConfigError(
-            f"{model.name}: no run and no folder has this name, and the Hub does not provide it ({message}); check the "
-            "name, HF_TOKEN for a gated model, and the network"
-        ) from None
+            f"{model.name}: no run and no folder has this name, and it cannot be loaded from the Hub: "
+            f"{first_sentence(error)} Check the name, HF_TOKEN for a gated model, and the network"
+        )
 
 
 def newest_run(root: Path) -> SelectedModel:

@@ -66,18 +66,24 @@ def is_lfs_pointer(file: Path) -> bool:
         return stream.read(len(LFS_POINTER)) == LFS_POINTER
 
 
-def check_hub_model(path: str) -> None:
-    """Raises ConfigError if a Hub ID is neither in the local cache nor on the Hub. One request, without retries."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+def find_hub_error(path: str, needs_config: bool = True) -> Exception | None:
+    """Returns why a Hub ID is neither in the local cache nor on the Hub; None if it is in one of them.
 
-    from entigraph.huggingface.models import model_error
+    It sends one request without retries: transformers would retry for a minute. Repositories of tokenizers need no
+    config.json.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError
 
     if is_local_path(path) or isinstance(try_to_load_from_cache(path, "config.json"), str):
-        return
+        return None
     try:
         get_hf_file_metadata(hf_hub_url(path, "config.json"), timeout=HUB_TIMEOUT_SECONDS)
+    except EntryNotFoundError as error:
+        return error if needs_config else None
     except Exception as error:  # the Hub client raises many types, with the same remedy for the user
-        raise model_error(path, error) from None
+        return error
+    return None
 
 
 def read_config(path: str) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from entigraph.errors import ConfigError, error_chain
 from entigraph.huggingface.gguf_files import clear_gguf_quantization, pretrained_source, without_progress_bar
+from entigraph.huggingface.model_folders import find_hub_error
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel
@@ -116,10 +117,22 @@ def model_error(path: str, error: BaseException) -> ConfigError:
             "export HF_TOKEN=..."
         )
     return ConfigError(
-        f"model.path: cannot load {path!r}: {str(error).splitlines()[0]} "
+        f"model.path: cannot load {path!r}: {first_sentence(error)} "
         "Set it to a Hugging Face folder (config.json and safetensors) or a Hub ID; for a gated model, accept its "
         "license on its page and put HF_TOKEN into the environment"
     )
+
+
+def check_hub_model(path: str) -> None:
+    """Raises ConfigError if a Hub ID is neither in the local cache nor on the Hub."""
+    if error := find_hub_error(path):
+        raise model_error(path, error)
+
+
+def first_sentence(error: BaseException) -> str:
+    """Returns the first line of an error's message, with a period."""
+    line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return f"{line.rstrip('.')}."
 
 
 def build_meta_model(path: str) -> "PreTrainedModel":
@@ -141,10 +154,12 @@ def load_fast_tokenizer(path: str, key: str) -> Any:
     from transformers import AutoTokenizer
 
     try:
+        if error := find_hub_error(path, needs_config=False):
+            raise error
         tokenizer = AutoTokenizer.from_pretrained(**pretrained_source(path))
-    except (OSError, ValueError) as error:
+    except Exception as error:  # the Hub client raises many types, with the same remedy for the user
         raise ConfigError(
-            f"{key}: cannot load the tokenizer of {path!r}: {str(error).splitlines()[0]} Set it to a folder with "
+            f"{key}: cannot load the tokenizer of {path!r}: {first_sentence(error)} Set it to a folder with "
             "tokenizer.json, or a Hub ID (a gated one needs its license and HF_TOKEN)"
         ) from None
     if not tokenizer.is_fast:

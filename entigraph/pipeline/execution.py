@@ -11,7 +11,7 @@ from entigraph.config.validation import collect_problems, raise_if_problems
 from entigraph.errors import ArtifactError, ConfigError
 from entigraph.evaluation.models_under_test import PretrainedBaseline
 from entigraph.huggingface.gguf_files import is_gguf
-from entigraph.huggingface.model_folders import check_hub_model
+from entigraph.huggingface.models import check_hub_model, check_weights
 from entigraph.pipeline.dependencies import all_steps, missing_inputs, needed_steps
 from entigraph.pipeline.run import Run
 from entigraph.pipeline.run_tracking import lazy_tracker
@@ -182,8 +182,6 @@ def find_model_problems(run: Run, path: str) -> list[str]:
         return []
     if not Path(path).expanduser().exists():
         return collect_problems(check_hub_model, path)
-    from entigraph.huggingface.models import check_weights
-
     return collect_problems(check_weights, path)
 
 
@@ -194,7 +192,8 @@ def find_baseline_problems(run: Run) -> list[str]:
     for name in unfinished:
         baseline = run.baselines[name]
         if isinstance(baseline, PretrainedBaseline):
-            problems += find_model_problems(run, baseline.path)
+            texts = find_model_problems(run, baseline.path)
+            problems += [text.replace("model.path", f"baselines.{name}.path", 1) for text in texts]
         else:
             problems += [text.replace("llm.", f"baselines.{name}.", 1) for text in collect_problems(baseline.check)]
     return problems

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from entigraph.errors import ConfigError
+from entigraph.huggingface.model_folders import find_hub_error
+from entigraph.huggingface.models import first_sentence
 from entigraph.retrieval.embedding_cache import Vector
 from entigraph.storage.fingerprints import fingerprint
 
@@ -62,10 +64,13 @@ def load_sentence_transformer(kind: str, path: str, key: str) -> Any:
             "or set the URL of an endpoint"
         ) from None
     try:
+        hub_id = path if "/" in path else f"sentence-transformers/{path}"  # as the library completes short names
+        if not Path(path).expanduser().exists() and (error := find_hub_error(hub_id, needs_config=False)):
+            raise error
         return getattr(sentence_transformers, kind)(str(Path(path).expanduser()))
-    except (OSError, ValueError) as error:
+    except Exception as error:  # the Hub client raises many types, with the same remedy for the user
         raise ConfigError(
-            f"retriever.{key}: cannot load {path!r}: {str(error).splitlines()[0]} Set it to the folder or Hub ID "
+            f"retriever.{key}: cannot load {path!r}: {first_sentence(error)} Set it to the folder or Hub ID "
             "of a sentence-transformers model"
         ) from None
 

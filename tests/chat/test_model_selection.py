@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from entigraph.chat.model_selection import check_on_hub, select_base_model, select_model
-from entigraph.errors import ConfigError, EntigraphError
+from entigraph.chat.model_selection import select_base_model, select_model
+from entigraph.errors import EntigraphError
 from entigraph.storage.artifact import build_folder
 from tests.chat.finished_runs import RUN, write_artifact
 
@@ -52,13 +52,6 @@ def test_invalid_name_raises_one_error(outputs: Path, tmp_path: Path) -> None:
     ]:
         with pytest.raises(EntigraphError, match=message):
             select_model(name, root)
-
-
-def test_unreachable_hub_raises_one_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr("huggingface_hub.hf_api.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ConfigError, match="no/such-model: no run and no folder has this name, and the Hub"):
-        check_on_hub(select_model("no/such-model", tmp_path))
 
 
 def test_unfinished_runs_are_not_suggested_or_preferred(outputs: Path, tmp_path: Path) -> None:

@@ -4,21 +4,22 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from entigraph.chat.model_selection import SelectedModel, check_on_hub
 from entigraph.errors import ConfigError
 from entigraph.huggingface.model_folders import (
-    check_hub_model,
     check_model_path,
     is_local_path,
     text_vocabulary,
     token_ids,
 )
-from entigraph.huggingface.models import check_weights, load_model
+from entigraph.huggingface.models import check_hub_model, check_weights, load_fast_tokenizer, load_model
 from entigraph.pipeline.execution import find_training_problems
 from entigraph.pipeline.run import Run
 from tests.conftest import Command
@@ -137,12 +138,24 @@ def test_local_paths_are_not_looked_up_on_the_hub(tmp_path: Path, monkeypatch: p
         check_model_path(path)
 
 
-def test_unreachable_hub_is_reported_without_retries(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+@pytest.mark.parametrize(
+    ("load", "message"),
+    [
+        (check_hub_model, "model.path: cannot load 'somebody/unknown': .*[a-z]\\. Set"),
+        (partial(load_fast_tokenizer, key="tokenizer.path"), "tokenizer.path: cannot load the tokenizer of 'some"),
+        (lambda path: check_on_hub(SelectedModel(path, path)), "somebody/unknown: no run and no folder has this name"),
+    ],
+)
+def test_unreachable_hub_is_reported_without_retries(
+    load: Callable[[str], object], message: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    unreachable = "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", unreachable)
     started = time.monotonic()
-    with pytest.raises(ConfigError, match="model.path: cannot load 'somebody/unknown'"):
-        check_hub_model("somebody/unknown")
-    assert time.monotonic() - started < 60, "with retries it would take minutes"
+    with pytest.raises(ConfigError, match=message):
+        load("somebody/unknown")
+    assert time.monotonic() - started < 10, "with retries it would take half a minute"
+    assert not caplog.records
 
 
 def test_special_tokens_beyond_the_embeddings_are_accepted(tmp_path: Path) -> None:
