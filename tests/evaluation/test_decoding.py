@@ -1,13 +1,17 @@
 """Sampling from a local model, compared with transformers' generate and with probabilities."""
 
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import torch
 
+from entigraph.evaluation.backends.decoding import STOP_WINDOW, BatchDecoder, DecodingRow
 from entigraph.evaluation.backends.transformers_backend import TransformersBackend
 from entigraph.evaluation.base import Generation, Prompt, Sampling
+from entigraph.evaluation.parsing import ANSWER_LINE
 
 EXAMPLES = "The answer to the question is in the document, and the document is here. " * 8
 PROMPTS = [
@@ -59,6 +63,19 @@ def test_stop_string_pattern_and_length(backend: TransformersBackend) -> None:
     assert stopped == Generation(whole.text.partition(middle)[0], "stop")
     (matched,) = sample_texts(backend, PROMPTS[:1], max_tokens=12, until=middle.replace("\\", "\\\\"))["q0"]
     assert matched.finish_reason == "stop" and matched.text == whole.text.partition(middle)[0] + middle
+
+
+def test_answer_line_starts_a_line_also_in_long_texts() -> None:
+    def decode(rows: Sequence[Sequence[int]]) -> list[str]:
+        return ["".join(map(chr, row)) for row in rows]
+
+    decoder = BatchDecoder(None, "cpu", frozenset(), decode, nullcontext)
+    sampling = Sampling(until=ANSWER_LINE)
+    for text, reason in (("The first Answer: is not one\n, because", ""), ("Thought.\nAnswer: A.\n", "stop")):
+        row = DecodingRow(0, 0)
+        for character in text + " " * STOP_WINDOW if not reason else text:
+            decoder.append_tokens([row], [ord(character)], sampling)
+        assert row.finish_reason == reason
 
 
 def test_prompt_beyond_the_context_has_no_samples(backend: TransformersBackend) -> None:

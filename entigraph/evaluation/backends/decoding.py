@@ -174,7 +174,7 @@ class BatchDecoder:
 
     def append_tokens(self, rows: Sequence[DecodingRow], tokens: Sequence[int], sampling: Sampling) -> None:
         """Appends one token to each unfinished row, and sets the finish reason of rows that end."""
-        unfinished = []
+        unfinished, until = [], re.compile(sampling.until) if sampling.until else None
         for row, token in zip(rows, tokens, strict=True):
             if row.finish_reason:
                 continue
@@ -184,7 +184,9 @@ class BatchDecoder:
             row.ids.append(token)
             unfinished.append(row)
         for row, text in zip(unfinished, self.decode([row.ids[-STOP_WINDOW:] for row in unfinished]), strict=True):
-            if any(stop in text for stop in sampling.stop) or (sampling.until and re.search(sampling.until, text)):
+            # "^" matches at 0, which is the beginning of the text only if the text fits into the window.
+            start = 1 if len(row.ids) > STOP_WINDOW else 0
+            if any(stop in text for stop in sampling.stop) or (until and until.search(text, start)):
                 row.finish_reason = "stop"
 
 
