@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from entigraph.config.fields import runtime_field
 from entigraph.errors import ConfigError
 from entigraph.evaluation.base import Backend
+from entigraph.huggingface.model_folders import max_positions
 from entigraph.huggingface.models import eos_token_ids, load_config, load_fast_tokenizer
 from entigraph.llm.base import Notify, Writer
 from entigraph.llm.vllm.engine_config import VLLMEngineConfig
@@ -76,7 +77,7 @@ class VllmEngine(VLLMEngineConfig):
 
         self.check()
         config, generation = load_config(model.path)
-        max_length = self.max_model_len or getattr(config, "max_position_embeddings", None)
+        max_length = self.max_model_len or max_positions(config.get_text_config().to_dict())
         if not max_length:
             raise ConfigError(f"engine.max_model_len: not set, and {model.path} has no maximum length; set it")
         backend = VllmBackend(

@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    Gemma3Config,
+    Gemma3ForCausalLM,
+    Gemma3ForConditionalGeneration,
+    Gemma3TextConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 from entigraph.evaluation.backends import likelihoods, transformers_backend
 from entigraph.evaluation.backends.likelihoods import LikelihoodScorer, batch_rows, split_prefixes
@@ -70,6 +77,32 @@ def test_scores_equal_those_of_single_sequences(
     assert [*sorted(scores)] == [*range(len(sequences))]
     for index, sequence in enumerate(sequences):
         assert scores[index] == pytest.approx(score_alone(model, sequence), abs=1e-4)
+
+
+@pytest.mark.parametrize("shares", [True, False])
+def test_first_token_without_bos_is_not_scored(
+    shares: bool, backend: TransformersBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(likelihoods, "MIN_PARAMETERS_TO_SHARE_PREFIXES", 0 if shares else 10**12)
+    monkeypatch.setattr(backend, "bos", [])
+    pairs = [("", " The answer is in the document"), ("Is the answer here? ", "The answer is here")]
+    scores = dict(backend.loglikelihoods(pairs, 10_000))
+    for index, pair in enumerate(pairs):
+        assert scores[index] == pytest.approx(score_alone(backend.model, backend.encode_pair(*pair)), abs=1e-4)
+    single = next(text for text in ("a", "e", "t") if len(backend.encode(text)) == 1)
+    assert list(backend.loglikelihoods([("", single)], 10_000)) == [(0, 0.0)]
+
+
+def test_context_length_of_a_multimodal_model(backend: TransformersBackend, tmp_path: Path) -> None:
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1}
+    config = Gemma3Config(
+        text_config={**SIZES, "max_position_embeddings": 64},
+        vision_config={**vision, "image_size": 28, "patch_size": 14},
+        mm_tokens_per_image=4,
+    )
+    Gemma3ForConditionalGeneration(config).save_pretrained(tmp_path)
+    loaded = TransformersBackend(str(tmp_path), backend.tokenizer, 0, "cpu", bf16=False, threads=None)
+    assert loaded.max_length == 64
 
 
 def test_logits_in_memory_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,10 +59,12 @@ class LikelihoodScorer:
     def score_batch(self, rows: Sequence[ScoredRow]) -> list[float]:
         """Returns the log-likelihood of each row."""
         ids = self.pad([row.ids for row in rows])
-        cache, mask = self.encode_prefixes(rows)
         # logits[:, i] predict targets[:, i] = ids[:, i + 1]; `start` is the first logit that is needed.
         targets = ids[:, 1:]
         start, end = min(row.first for row in rows) - 1, targets.shape[1]
+        if start == end:  # rows of one token, which nothing predicts
+            return [0.0] * len(rows)
+        cache, mask = self.encode_prefixes(rows)
         max_columns = max(1, self.max_logits // (self.vocab_size * len(rows)))
         if self.shares_prefixes and start + max_columns >= end:
             return self.score_in_one_pass(rows, ids, cache, mask)

@@ -99,10 +99,13 @@ class LocalBackend(ABC):
         return self.encode_rendered(self.chat.render([{"role": "user", "content": prompt.text}]))
 
     def encode_pair(self, prompt: str, continuation: str) -> ScoredSequence:
-        """Encodes prompt and continuation together; scores the tokens beyond the length of the prompt."""
+        """Encodes prompt and continuation together; scores the tokens beyond the length of the prompt.
+
+        The first id of a sequence is never scored: without a BOS token and a prompt, nothing predicts it.
+        """
         prompt_length = len(self.encode(prompt))
         ids = self.encode(prompt + continuation)
-        return ScoredSequence(ids, min(prompt_length, len(ids) - 1))
+        return ScoredSequence(ids, max(1, min(prompt_length, len(ids) - 1)))
 
     def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
         """Decodes ids without special tokens, except for the tags of reasoning."""

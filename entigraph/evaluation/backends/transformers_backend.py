@@ -12,6 +12,7 @@ from entigraph.evaluation.backends.decoding import BatchDecoder
 from entigraph.evaluation.backends.likelihoods import LikelihoodScorer
 from entigraph.evaluation.backends.local_backend import ChatTemplate, LocalBackend
 from entigraph.evaluation.base import Generation, Prompt, Sampling, ScoredSequence
+from entigraph.huggingface.model_folders import max_positions
 from entigraph.huggingface.models import eos_token_ids, load_model
 from entigraph.runtime.devices import keep_freed_memory
 
@@ -42,7 +43,7 @@ class TransformersBackend(LocalBackend):
         self.casts = bf16 and (device != "cpu" or model.num_parameters() >= CASTING_PARAMETERS)
         if self.casts:
             cast_weights(model)
-        max_length = getattr(model.config, "max_position_embeddings", None) or UNLIMITED_CONTEXT
+        max_length = max_positions(model.config.get_text_config().to_dict()) or UNLIMITED_CONTEXT
         super().__init__(tokenizer, bos_id, max_length, eos_token_ids(model.generation_config), chat)
         # cuDNN's attention keeps a plan for every length of the keys, which grow with every token.
         torch.backends.cuda.enable_cudnn_sdp(False)
