@@ -16,7 +16,6 @@ from rich.text import Text
 
 from entigraph.chat.lineage import Evidence
 from entigraph.chat.session import DEFAULT_PASSAGES, ChatSession
-from entigraph.chat.streaming import ChatModel
 from entigraph.errors import EntigraphError
 from entigraph.runtime.progress import TerminalProgress
 from entigraph.text.normalization import normalize_text
@@ -193,12 +192,8 @@ def answers_record(session: ChatSession, question: str, why: bool) -> dict[str, 
     passages = session.find_passages(question)
     record: dict[str, Any] = {
         "question": question,
-        "answers": {model.name: collect_answer(session, model, question, passages) for model in session.models},
+        "answers": {model.name: "".join(session.answer(model, question, passages)).strip() for model in session.models},
         "passages": list(passages),
     }
     turn = session.last_turn
     return {**record, "why": asdict(session.explain(turn))} if why and turn else record
-
-
-def collect_answer(session: ChatSession, model: ChatModel, question: str, passages: Sequence[str]) -> str:
-    return "".join(session.answer(model, question, passages)).strip()

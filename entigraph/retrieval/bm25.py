@@ -37,24 +37,30 @@ class BM25(RerankingRetriever):
     b: float = 0.75
 
     def first_stage(self, texts: Sequence[str], queries: Sequence[str], context: RetrievalContext) -> Iterator[Ranked]:
+        with context.progress.bar("indexing"):
+            index = TermIndex(texts, self.k1, self.b)
+        yield from (index.rank(terms, self.depth) for terms in tokenize(queries))
+
+
+class TermIndex:
+    """The terms of texts, for `BM25`."""
+
+    def __init__(self, texts: Sequence[str], k1: float, b: float) -> None:
         import bm25s
 
-        index = bm25s.BM25(k1=self.k1, b=self.b)
-        with context.progress.bar("indexing"):
-            tokenized = tokenize(texts)
-            indexed = any(tokenized)  # the library rejects an empty index
-            if indexed:
-                index.index(tokenized, show_progress=False)
-        if not indexed:
-            yield from ([] for _ in queries)
-            return
-        for words in tokenize(queries):
-            query_terms = [word for word in words if word in index.vocab_dict]
-            if not query_terms:
-                yield []
-                continue
-            scores = index.get_scores(query_terms)
-            yield [(index, float(scores[index])) for index in top_indices(scores, self.depth) if scores[index] > 0]
+        self.index = bm25s.BM25(k1=k1, b=b)
+        terms = tokenize(texts)
+        self.is_empty = not any(terms)  # which the library rejects
+        if not self.is_empty:
+            self.index.index(terms, show_progress=False)
+
+    def rank(self, query: Sequence[str], depth: int) -> Ranked:
+        """Returns up to `depth` texts that contain a term of the query."""
+        known = [] if self.is_empty else [term for term in query if term in self.index.vocab_dict]
+        if not known:
+            return []
+        scores = self.index.get_scores(known)
+        return [(index, float(scores[index])) for index in top_indices(scores, depth) if scores[index] > 0]
 
 
 def tokenize(texts: Sequence[str]) -> list[list[str]]:
