@@ -1,10 +1,13 @@
 """Sample questions and the input files of a task."""
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from entigraph.evaluation import stage
 from entigraph.evaluation.base import TaskInputs
+from entigraph.evaluation.tasks.base import EvaluationTask
 from entigraph.storage.jsonl import write_jsonl
 from entigraph.storage.schemas import Document, Question
 
@@ -32,3 +35,10 @@ def write_inputs(folder: Path, questions: Sequence[Question]) -> TaskInputs:
     write_jsonl(folder / "questions.jsonl", questions)
     write_jsonl(folder / "documents.jsonl", [Document(id=item, title=item, text="Some text.") for item in documents])
     return TaskInputs(folder / "questions.jsonl", folder / "documents.jsonl")
+
+
+def evaluate_tasks(model: Any, out: Path, source: TaskInputs, **tasks: EvaluationTask) -> dict[str, Any]:
+    """Runs tasks on the same inputs, and returns the content of scores.json."""
+    stage.run(model, out, tasks=tasks, inputs=dict.fromkeys(tasks, source))
+    scores: dict[str, Any] = json.loads((out / "scores.json").read_text())
+    return scores

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from lxml import html
 
-from entigraph.evaluation import evaluation_report, stage
+from entigraph.evaluation import evaluation_report
 from entigraph.evaluation.backends.transformers_backend import TransformersBackend
 from entigraph.evaluation.base import Generation, TaskInputs
 from entigraph.evaluation.calibration import answer_confidences, choice_confidences, score_calibration
@@ -17,7 +17,7 @@ from entigraph.evaluation.tasks.closed_book import ClosedBook
 from entigraph.evaluation.tasks.free_form import FreeForm, build_answer
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Answer, AnswerLikelihood
-from tests.evaluation.sample_questions import make_question
+from tests.evaluation.sample_questions import evaluate_tasks, make_question
 from tests.evaluation.scripted_server import scripted
 from tests.evaluation.test_free_form import FixedBackend, questions, reply_to_question, write_inputs
 
@@ -48,8 +48,7 @@ def test_bins_compare_confidence_with_accuracy() -> None:
 def test_local_model_states_the_likelihood_of_its_answers(backend: TransformersBackend, tmp_path: Path) -> None:
     source = write_inputs(tmp_path, questions(3))
     task = FreeForm(examples=None, max_tokens=4)
-    options = {"tasks": {"short": task}, "inputs": {"short": source}}
-    stage.run(FixedBackend(backend), tmp_path / "out", **options)  # type: ignore[arg-type]
+    evaluate_tasks(FixedBackend(backend), tmp_path / "out", source, short=task)
     answers = {answer.question_id: answer for answer in read_jsonl(tmp_path / "out" / "answers-short.jsonl", Answer)}
     records = list(read_jsonl(tmp_path / "out" / "confidences-short.jsonl", AnswerLikelihood))
     assert {record.question_id for record in records} == {name for name, answer in answers.items() if answer.response}
@@ -67,20 +66,16 @@ def test_local_model_states_the_likelihood_of_its_answers(backend: TransformersB
     )
     page = html.fromstring(evaluation_report.write(tmp_path / "out", {"short": source}, name="a run").read_text())
     assert "Expected calibration error" in page.text_content()
-    stage.run(FixedBackend(backend), tmp_path / "plain", **{**options, "tasks": {"short": FreeForm(calibration=False)}})  # type: ignore[arg-type]
-    assert "calibration" not in json.loads((tmp_path / "plain" / "scores.json").read_text())["short"]
+    plain = evaluate_tasks(FixedBackend(backend), tmp_path / "plain", source, short=FreeForm(calibration=False))
+    assert "calibration" not in plain["short"]
 
 
 def test_endpoint_has_no_calibration(tmp_path: Path) -> None:
     source = write_inputs(tmp_path, questions())
     with scripted(reply_to_question) as server:
-        stage.run(
-            EndpointModel(server.model(), tmp_path / "cache"),
-            tmp_path / "out",
-            tasks={"short": FreeForm()},
-            inputs={"short": source},
-        )
-    assert "calibration" not in json.loads((tmp_path / "out" / "scores.json").read_text())["short"]
+        model = EndpointModel(server.model(), tmp_path / "cache")
+        scores = evaluate_tasks(model, tmp_path / "out", source, short=FreeForm())
+    assert "calibration" not in scores["short"]
     page = evaluation_report.write(
         tmp_path / "out", {"short": TaskInputs(source.questions, source.documents)}, name="a"
     )
@@ -119,9 +114,7 @@ def multiple_choice(name: str, **fields: Any) -> Answer:
 
 def test_multiple_choice_has_a_reliability_plot(backend: TransformersBackend, tmp_path: Path) -> None:
     source = write_inputs(tmp_path, [make_question(number) for number in range(6)])
-    options = {"tasks": {"choice": ClosedBook()}, "inputs": {"choice": source}}
-    stage.run(FixedBackend(backend), tmp_path / "out", **options)  # type: ignore[arg-type]
-    scores = json.loads((tmp_path / "out" / "scores.json").read_text())["choice"]
+    scores = evaluate_tasks(FixedBackend(backend), tmp_path / "out", source, choice=ClosedBook())["choice"]
     assert scores["calibration"]["questions"] == scores["questions"]
     page = html.fromstring(evaluation_report.write(tmp_path / "out", {"choice": source}, name="a run").read_text())
     assert len(page.xpath("//svg[@class='reliability']//circle")) == len(scores["calibration"]["bins"])

@@ -1,6 +1,5 @@
 """Sampled chains of thought: parsing, both protocols, scores, and endpoints with scripted answers."""
 
-import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 
 from entigraph.errors import ConfigError, LLMError
-from entigraph.evaluation import stage
 from entigraph.evaluation.backends.transformers_backend import TransformersBackend
 from entigraph.evaluation.base import Generation, Prompt, Sampling
 from entigraph.evaluation.models_under_test import EndpointModel
@@ -23,7 +21,7 @@ from entigraph.llm.wire_format import Api
 from entigraph.storage.data_losses import collect_data_losses, render_data_losses
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Answer
-from tests.evaluation.sample_questions import make_question, write_inputs
+from tests.evaluation.sample_questions import evaluate_tasks, make_question, write_inputs
 from tests.evaluation.scripted_server import Scripted, scripted
 
 
@@ -190,8 +188,7 @@ def evaluate(server: Scripted, folder: Path, task: ClosedBookCoT, count: int = 1
     folder.mkdir(exist_ok=True)
     source = write_inputs(folder, numbered(count))
     candidate = EndpointModel(server.model(**options), folder / "cache")
-    stage.run(candidate, folder / "out", tasks={"cot": task}, inputs={"cot": source})
-    scores: dict[str, Any] = json.loads((folder / "out" / "scores.json").read_text())["cot"]
+    scores: dict[str, Any] = evaluate_tasks(candidate, folder / "out", source, cot=task)["cot"]
     return scores
 
 

@@ -1,13 +1,11 @@
 """Unusual questions: duplicates, documents without questions, two or nine options, empty answers."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from entigraph.errors import DataError
-from entigraph.evaluation import stage
 from entigraph.evaluation.base import TaskInputs
 from entigraph.evaluation.models_under_test import EndpointModel, LocalModel
 from entigraph.evaluation.parsing import NO_LINE, NO_OPTION
@@ -15,14 +13,13 @@ from entigraph.evaluation.tasks.closed_book import ClosedBook
 from entigraph.evaluation.tasks.closed_book_cot import ClosedBookCoT
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
 from entigraph.storage.schemas import Answer, Document, Question
-from tests.evaluation.sample_questions import make_question, write_inputs
+from tests.evaluation.sample_questions import evaluate_tasks, make_question, write_inputs
 from tests.evaluation.scripted_server import Answers, scripted
 
 
 def evaluate(candidate: Any, source: TaskInputs, folder: Path, task: Any) -> tuple[dict[str, Any], list[Answer]]:
     out = folder / "out"
-    stage.run(candidate, out, tasks={"task": task}, inputs={"task": source})
-    scores = json.loads((out / "scores.json").read_text())["task"]
+    scores = evaluate_tasks(candidate, out, source, task=task)["task"]
     return scores, list(read_jsonl(out / "answers-task.jsonl", Answer))
 
 

@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +5,6 @@ import pytest
 import torch
 
 from entigraph.errors import ConfigError, DataError
-from entigraph.evaluation import stage
 from entigraph.evaluation.backends.transformers_backend import TransformersBackend
 from entigraph.evaluation.base import Prompt, Sampling
 from entigraph.evaluation.models_under_test import LocalModel
@@ -14,7 +12,7 @@ from entigraph.evaluation.scoring import clustered_error, score_likelihoods
 from entigraph.evaluation.tasks.closed_book import ClosedBook, choose_by_likelihood
 from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.schemas import Answer
-from tests.evaluation.sample_questions import in_order, make_question, write_inputs
+from tests.evaluation.sample_questions import evaluate_tasks, in_order, make_question, write_inputs
 
 
 def test_loglikelihoods_match_single_forward_passes(backend: TransformersBackend) -> None:
@@ -74,8 +72,7 @@ def test_stage_writes_answers_and_scores(tiny_model: Path, tmp_path: Path) -> No
     tasks = {"all": ClosedBook(), "some": ClosedBook(limit=5)}
     candidate = LocalModel(str(tiny_model), "cpu", 1, tiny_model, 0)
     out = tmp_path / "out"
-    stage.run(candidate, out, tasks=tasks, inputs={"all": source, "some": source})
-    scores = json.loads((out / "scores.json").read_text())
+    scores = evaluate_tasks(candidate, out, source, **tasks)
     answers = list(read_jsonl(out / "answers-all.jsonl", Answer))
     assert len(answers) == scores["all"]["questions"] == 12 and scores["some"]["questions"] == 5
     assert scores["all"]["accuracy"] == sum(answer.correct for answer in answers) / 12
@@ -92,12 +89,7 @@ def test_missing_or_duplicate_questions_raise_data_error(tiny_model: Path, tmp_p
     ):
         source = write_inputs(tmp_path, questions)
         with pytest.raises(DataError, match=message):
-            stage.run(
-                candidate,
-                tmp_path,
-                tasks={"all": ClosedBook()},
-                inputs={"all": source},
-            )
+            evaluate_tasks(candidate, tmp_path, source, all=ClosedBook())
 
 
 def test_prompt_without_slot_raises_config_error() -> None:

@@ -32,7 +32,7 @@ from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.question_files import read_questions
 from entigraph.storage.schemas import Answer, AnswerLikelihood, Question
 from tests.conftest import Command
-from tests.evaluation.sample_questions import make_question, write_inputs
+from tests.evaluation.sample_questions import evaluate_tasks, make_question, write_inputs
 from tests.evaluation.scripted_server import Scripted, scripted
 
 REPLIES = ["Miriam Vale", "It was Captain Holloway", "I do not know.", "Tobias", ""]
@@ -282,13 +282,7 @@ def test_data_losses_are_empty_without_losses() -> None:
 
 def test_loss_of_the_most_likely_accepted_answer(backend: TransformersBackend, tmp_path: Path) -> None:
     source = write_inputs(tmp_path, questions(2))
-    task = AnswerLoss(examples=None)
-    stage.run(
-        FixedBackend(backend),
-        tmp_path / "out",
-        tasks={"loss": task},
-        inputs={"loss": source},
-    )
+    evaluate_tasks(FixedBackend(backend), tmp_path / "out", source, loss=AnswerLoss(examples=None))
     first, _ = read_jsonl(tmp_path / "out" / "likelihoods-loss.jsonl", AnswerLikelihood)
     prompt = "Question: What is number 0?\nAnswer:"
     likelihoods = dict(backend.loglikelihoods([(prompt, " Miriam Vale"), (prompt, " Vale")], 512))

@@ -15,7 +15,7 @@ from entigraph.evaluation.tasks.closed_book import ClosedBook
 from entigraph.evaluation.tasks.lm_eval_harness import LMEvalHarness, adapter
 from entigraph.evaluation.tasks.perplexity import Perplexity, total_loss
 from entigraph.storage.schemas import Document
-from tests.evaluation.sample_questions import in_order, make_question, write_inputs
+from tests.evaluation.sample_questions import evaluate_tasks, in_order, make_question, write_inputs
 
 TASK = """\
 task: ours
@@ -65,8 +65,7 @@ def test_accuracy_matches_the_harness(
     source, out = write_inputs(tmp_path, make_items()), tmp_path / "out"
     tasks = {"closed_book": ClosedBook(), "lm_eval": LMEvalHarness(tasks=["ours"], include_path=str(task_files))}
     candidate = LocalModel(str(tiny_model), "cpu", 1, tiny_model, 0)
-    stage.run(candidate, out, tasks=tasks, inputs=dict.fromkeys(tasks, source))
-    scores = json.loads((out / "scores.json").read_text())
+    scores = evaluate_tasks(candidate, out, source, **tasks)
     theirs = scores["lm_eval"]["metrics"]
     assert theirs["ours/acc"] == scores["closed_book"]["accuracy"] and 0 < theirs["ours/acc"] < 1
     assert theirs["ours/acc_norm"] == scores["closed_book"]["accuracy_norm"]

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from entigraph.errors import DataError
-from entigraph.evaluation import stage
 from entigraph.evaluation.backends.transformers_backend import TransformersBackend
 from entigraph.evaluation.base import Generation
 from entigraph.evaluation.models_under_test import EndpointModel
@@ -19,7 +18,7 @@ from entigraph.storage.jsonl import read_jsonl
 from entigraph.storage.question_files import read_questions
 from entigraph.storage.schemas import Answer, Choice
 from tests.conftest import Command
-from tests.evaluation.sample_questions import make_question, write_inputs
+from tests.evaluation.sample_questions import evaluate_tasks, make_question, write_inputs
 from tests.evaluation.scripted_server import scripted
 
 
@@ -172,9 +171,7 @@ def test_endpoint_answers_both_kinds(tmp_path: Path) -> None:
     source = write_inputs(tmp_path, questions)
     with scripted(answer_even_options) as server:
         candidate = EndpointModel(server.model(), tmp_path / "cache")
-        task = ClosedBookCoT(samples=4)
-        stage.run(candidate, tmp_path / "out", tasks={"cot": task}, inputs={"cot": source})
-    scores = json.loads((tmp_path / "out" / "scores.json").read_text())["cot"]
+        scores = evaluate_tasks(candidate, tmp_path / "out", source, cot=ClosedBookCoT(samples=4))["cot"]
     assert scores["accuracy"] == 3 / 5 and scores["parse_rate"] == 1.0 and scores["samples"] == 20
     several = scores["multiple_answers"]
     assert several["exact"]["questions"] == 3 and several["exact"]["accuracy"] == 2 / 3

@@ -1,6 +1,5 @@
 """Open-book tasks: passage selection, degraded retrieval, recall, prompts."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,6 @@ import pytest
 
 from entigraph.config.schema import Stage
 from entigraph.errors import ConfigError, DataError
-from entigraph.evaluation import stage
 from entigraph.evaluation.backends.transformers_backend import TransformersBackend
 from entigraph.evaluation.base import Generation, Prompt, RetrievedPassages, TaskInputs
 from entigraph.evaluation.models_under_test import LocalModel
@@ -23,7 +21,7 @@ from entigraph.runtime.progress import SilentProgress
 from entigraph.storage import artifact
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
 from entigraph.storage.schemas import Answer, Passage, Ranking
-from tests.evaluation.sample_questions import make_question, write_inputs
+from tests.evaluation.sample_questions import evaluate_tasks, make_question, write_inputs
 
 PASSAGES = 12
 
@@ -147,8 +145,7 @@ def test_overflowing_passages_are_counted(backend: TransformersBackend, tmp_path
     tasks = {"open": OpenBook(k=2), "cot": OpenBookCoT(k=2, samples=1, max_tokens=4)}
     candidate = LocalModel(str(tiny_model), "cpu", 1)
     (tmp_path / "out").mkdir()
-    stage.run(candidate, tmp_path / "out", tasks=tasks, inputs=dict.fromkeys(tasks, source))
-    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    scores = evaluate_tasks(candidate, tmp_path / "out", source, **tasks)
     for name, overflowed in (("open", 3), ("cot", 4)):  # five examples alone are longer than what the tiny model reads
         assert scores[name]["overflowed"] == overflowed and scores[name]["questions"] == 4
         assert scores[name]["retrieval"]["nothing_retrieved"] == 1
