@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from entigraph.evaluation.backends.decoding import STOP_WINDOW, BatchDecoder, DecodingRow
+from entigraph.errors import ArtifactError
+from entigraph.evaluation.backends import decoding
+from entigraph.evaluation.backends.decoding import STOP_WINDOW, BatchDecoder, DecodingRow, choose_tokens
 from entigraph.evaluation.backends.transformers_backend import TransformersBackend
 from entigraph.evaluation.base import Generation, Prompt, Sampling
 from entigraph.evaluation.parsing import ANSWER_LINE
@@ -53,6 +56,23 @@ def test_sampling_frequencies_match_probabilities(backend: TransformersBackend) 
         shares[backend.tokenizer.decode([token])] += share
     for text, expected in shares.most_common(3):
         assert counts[text] / 600 == pytest.approx(expected, abs=4 * (expected * (1 - expected) / 600) ** 0.5)
+
+
+def test_samples_of_large_vocabularies_are_chosen_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = torch.randn(7, 500, generator=torch.Generator().manual_seed(0))
+    draws = np.random.default_rng(0).random(7)
+    whole = choose_tokens(logits, draws, 0.5)
+    monkeypatch.setitem(decoding.MAX_PROBABILITIES, "cpu", 1_000)
+    assert torch.equal(choose_tokens(logits, draws, 0.5), whole)
+
+
+def test_model_without_numbers_is_reported(backend: TransformersBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    embeddings = backend.model.get_input_embeddings().weight
+    monkeypatch.setattr(embeddings, "data", torch.full_like(embeddings, torch.nan))
+    with pytest.raises(ArtifactError, match="the logits are NaN"):
+        sample_texts(backend, PROMPTS[:1], max_tokens=2)
+    with pytest.raises(ArtifactError, match="the logits are NaN"):
+        list(backend.loglikelihoods([("The answer", " is here")], 100))
 
 
 def test_stop_string_pattern_and_length(backend: TransformersBackend) -> None:

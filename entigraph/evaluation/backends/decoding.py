@@ -18,11 +18,15 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from entigraph.evaluation.backends.likelihoods import check_numbers
 from entigraph.evaluation.base import Generation, Sampling
 
 STOP_WINDOW = 32  # number of last tokens searched for a stop string
 DRAWS_PER_BLOCK = 64
 PREALLOCATED_TOKENS = 64
+# Maximum number of probabilities (fp64) in memory. On a CPU they stay in its cache, which is four times as fast with a
+# vocabulary of 262k.
+MAX_PROBABILITIES = {"cpu": 2**18, "cuda": 2**26}
 
 
 @dataclass
@@ -140,6 +144,7 @@ class BatchDecoder:
         if shared:
             cache.batch_repeat_interleave(len(prompts))
         logits = self.forward([encoded[index][shared:] for index in prompts], cache)
+        check_numbers(logits, self.model)
         prompt_indices = torch.tensor([prompts.index(row.prompt) for row in rows], device=self.device)
         cache.batch_select_indices(prompt_indices)
         logits = logits[prompt_indices]
@@ -208,6 +213,12 @@ def choose_tokens(logits: Any, draws: np.ndarray[Any, Any], temperature: float) 
     """Returns one token per row: the most likely one, or a sample by inverse transform sampling with the row's draw."""
     if temperature == 0:
         return logits.argmax(-1)
+    rows = max(1, MAX_PROBABILITIES["cpu" if logits.device.type == "cpu" else "cuda"] // logits.shape[-1])
+    parts = zip(logits.split(rows), torch.split(torch.as_tensor(draws, device=logits.device), rows), strict=True)
+    return torch.cat([sample_tokens(*part, temperature) for part in parts])
+
+
+def sample_tokens(logits: Any, draws: Any, temperature: float) -> Any:
     cumulative = torch.softmax(logits.double() / temperature, dim=-1).cumsum(-1)
-    point = torch.as_tensor(draws, device=logits.device)[:, None] * cumulative[:, -1:]
+    point = draws[:, None] * cumulative[:, -1:]
     return torch.searchsorted(cumulative, point, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from entigraph.errors import ArtifactError
 from entigraph.evaluation.base import ScoredSequence
 
 # Maximum number of logits in memory; each takes 10 bytes (bf16, plus two fp32 copies). Every chunk reads all weights,
@@ -53,7 +54,9 @@ class LikelihoodScorer:
         """
         rows = split_prefixes(sequences) if self.shares_prefixes else [ScoredRow((), *each) for each in sequences]
         for batch in reversed(list(batch_rows(rows, batch_tokens, self.max_logits // self.vocab_size))):
-            yield from zip(batch, self.score_batch([rows[index] for index in batch]), strict=True)
+            scores = self.score_batch([rows[index] for index in batch])
+            check_numbers(torch.tensor(scores), self.model)
+            yield from zip(batch, scores, strict=True)
 
     @torch.inference_mode()
     def score_batch(self, rows: Sequence[ScoredRow]) -> list[float]:
@@ -150,6 +153,14 @@ class LikelihoodScorer:
     @property
     def max_logits(self) -> int:
         return MAX_LOGITS.get(self.device, MAX_LOGITS["cuda"])
+
+
+def check_numbers(values: Tensor, model: Any) -> None:
+    """Raises ArtifactError if a value is NaN: every choice would seem equally likely, and the first one be chosen."""
+    if values.isnan().any():
+        raise ArtifactError(
+            f"{model.name_or_path}: the logits are NaN; its training diverged or its weights are damaged"
+        )
 
 
 def split_prefixes(sequences: Sequence[ScoredSequence]) -> list[ScoredRow]:
