@@ -38,7 +38,8 @@ def epub_text(data: bytes, lost: Counter[str]) -> str:
             raise EncryptedBook
         check_unpacked_size(entries[chapter] for chapter in present)
         lost["missing chapters"] += len(chapters) - len(present)
-        texts = [chapter_text(expand_self_closed(decode_page(book.read(chapter))), lost) for chapter in present]
+        pages = (expand_self_closed(decode_page(book.read(chapter), lost)) for chapter in present)
+        texts = [chapter_text(page, lost) for page in pages]
     return "\n\n".join(filter(None, map(str.strip, texts)))
 
 

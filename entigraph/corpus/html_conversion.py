@@ -1,8 +1,10 @@
 """Converts a page to Markdown: finds the element with the main text, and keeps everything in it but navigation."""
 
+import codecs
 import re
 from collections import Counter
 from collections.abc import Collection
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -29,12 +31,22 @@ MIN_PARAGRAPH = 40  # characters without whitespace; shorter ones may be caption
 OUTSIDE = "characters outside the main text"
 CONVERTED_ATTRIBUTES = {"colspan", "start"}
 PRONUNCIATION = frozenset({"rp", "rt"})  # in small characters beside a word, between whose characters it would be
+REPLACEMENT, MAX_UNDECODABLE = "\ufffd", 0.01  # with more replaced characters, a page states a wrong encoding
+UTF_16_STARTS = {b"<\0": "utf-16-le", b"\0<": "utf-16-be"}
+STATEFUL = frozenset({"iso2022_jp", "iso2022_kr", "hz", "utf-16-le", "utf-16-be"})  # pages in them may be valid UTF-8
+WIDER_ENCODINGS = {
+    "iso8859-1": "cp1252",
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "shift_jis": "cp932",
+    "euc_kr": "cp949",
+}
 SCRIPTS = {"sup": "^", "sub": "_"}
 
 
 def html_text(data: bytes, lost: Counter[str]) -> str:
     """Returns the main text of a page; counts the pictures in it, and the text outside it that is not navigation."""
-    html = decode_page(data)
+    html = decode_page(data, lost)
     if is_blank(normalize_text(html)):
         return ""
     page = parse_page(html)
@@ -68,11 +80,39 @@ def chapter_text(html: str, lost: Counter[str]) -> str:
     return element_text(root)
 
 
-def decode_page(data: bytes) -> str:
-    """Returns the text of a page in the encoding that it states, or else the most likely one."""
+def decode_page(data: bytes, lost: Counter[str]) -> str:
+    """Returns the text of a page; counts the characters that cannot be decoded.
+
+    The encoding is that of the byte order mark, or UTF-8 if the page is valid UTF-8, or the one that the page states,
+    or else the most likely one.
+    """
     from trafilatura.utils import decode_file
 
-    return decode_text(data) if detect_encoding(data[:4]) != UTF_8 else decode_file(data)
+    if detect_encoding(data[:4]) != UTF_8:
+        return decode_text(data)
+    stated = stated_encoding(data)
+    if stated not in STATEFUL:
+        with suppress(UnicodeDecodeError):
+            return data.decode(UTF_8)
+    text = data.decode(stated, "replace") if stated else ""
+    if not text or text.count(REPLACEMENT) > MAX_UNDECODABLE * len(text):
+        text = decode_file(data)
+    lost["undecodable characters"] += text.count(REPLACEMENT)
+    return text
+
+
+def stated_encoding(data: bytes) -> str | None:
+    """Returns Python's name of the encoding that a page states, or that its first character shows; None if unknown."""
+    from bs4.dammit import EncodingDetector
+
+    if data[:2] in UTF_16_STARTS:
+        return UTF_16_STARTS[data[:2]]
+    stated = EncodingDetector.find_declared_encoding(data, is_html=True)
+    try:
+        name = codecs.lookup(stated).name if stated else None
+    except LookupError:
+        return None
+    return WIDER_ENCODINGS.get(name, name) if name else None
 
 
 def parse_page(html: str) -> Any:

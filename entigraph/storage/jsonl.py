@@ -6,7 +6,8 @@ Lines end at "\\n" only: the text in them may contain other line separators, suc
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -15,18 +16,35 @@ from entigraph.errors import DataError
 from entigraph.text.normalization import UTF_8, detect_encoding, is_blank, normalize_text
 
 Record = TypeVar("Record")
+Raw = TypeVar("Raw")
+Parsed = TypeVar("Parsed")
 
 MAX_PROBLEMS_SHOWN = 10
 BUFFER_BYTES = 1 << 20
 encode_json = json.JSONEncoder(ensure_ascii=False, default=dataclasses.asdict).encode
 
 
-def parse_json(text: str | bytes) -> Any:
+def parse_json(text: str | bytes, build_object: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
     """Returns the value of JSON. Raises ValueError, also for what is nested too deeply or a number that is too long."""
     try:
-        return json.loads(text.lstrip("\ufeff") if isinstance(text, str) else text)
+        return json.loads(text.lstrip("\ufeff") if isinstance(text, str) else text, object_pairs_hook=build_object)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def parse_strict_json(text: str | bytes) -> Any:
+    """Returns the value of JSON that a user wrote. Raises ValueError also for a repeated key, of which `parse_json`
+    returns the last value.
+    """
+    return parse_json(text, unique_keys)
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        repeated = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key {repeated!r} is repeated")
+    return fields
 
 
 def json_error(error: ValueError) -> str:
@@ -77,6 +95,29 @@ def numbered_lines(file: Path) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(read_lines(file), 1):
         if line.startswith("{") or not is_blank(normalize_text(line)):
             yield number, line
+
+
+def parse_records(
+    file: Path, records: Iterable[tuple[int, Raw]], parse: Callable[[Raw], Parsed], expected: str
+) -> Iterator[tuple[int, Parsed]]:
+    """Yields the number and the parsed value of each record of a file.
+
+    After the first record for which `parse` raises DataError, only looks for further ones. Raises a DataError that
+    lists them.
+    """
+    problems: list[str] = []
+    count = 0
+    for number, record in records:
+        count += 1
+        try:
+            value = parse(record)
+        except DataError as error:
+            problems.append(f"line {number}: {error}")
+            continue
+        if not problems:
+            yield number, value
+    if problems:
+        raise list_problems(f"{file}: {len(problems):,} of {count:,} lines cannot be read; {expected}", problems)
 
 
 def list_problems(heading: str, problems: list[str]) -> DataError:

@@ -7,12 +7,20 @@ accepted short `answers` instead of `choices` and `answer`.
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from entigraph.errors import DataError
 from entigraph.storage.data_losses import DataLoss, count_of
-from entigraph.storage.jsonl import json_error, list_problems, numbered_lines, parse_json, read_jsonl, write_jsonl
+from entigraph.storage.jsonl import (
+    json_error,
+    list_problems,
+    numbered_lines,
+    parse_strict_json,
+    read_jsonl,
+    write_jsonl,
+)
 from entigraph.storage.schemas import UNGROUPED, Choice, Document, Question
 from entigraph.text.answer_matching import contains_answer, normalize_answer
 from entigraph.text.normalization import fold_whitespace, is_blank, normalize_line, normalize_text
@@ -49,7 +57,7 @@ def read_questions(
         try:
             question_id = normalize_line(f"{path.stem}-{number:05}")
             lines[question_id] = number
-            questions.append(parse_question(question_id, parse_json(line), find_document))
+            questions.append(parse_question(question_id, parse_strict_json(line), find_document))
         except DataError as error:
             problems.append(f"line {number}: {error}")
         except ValueError as error:
@@ -230,7 +238,8 @@ def parse_text_or_number(value: Any) -> str:
 
 
 def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Returns whether a value is an integer or a finite float."""
+    return isinstance(value, int) and not isinstance(value, bool) or isinstance(value, float) and isfinite(value)
 
 
 def parse_answer(choices: Sequence[str], answer: Any) -> Choice:

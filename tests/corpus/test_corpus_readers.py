@@ -65,12 +65,19 @@ def test_text_files_with_questions(tmp_path: Path) -> None:
     assert stage.run(reader, made(tmp_path / "out"))["documents_without_questions"] == 1
 
 
-def test_json_lines_name_the_invalid_line(tmp_path: Path) -> None:
+def test_json_lines_name_the_invalid_lines(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
-    (tmp_path / "b.jsonl").write_text('{"text": "three"}\n{"tekst": "four"}\n')
+    bad = ['{"tekst": "four"}', "four", '{"text": "four", "text": "five"}', '{"text": 4}']
+    (tmp_path / "b.jsonl").write_text("\n".join(['{"text": "three"}', *bad, '{"text": "six"}\n']))
     assert [d.text for d in JsonLines(path=str(tmp_path), documents=3).read().documents] == ["one", "two", "three"]
-    with pytest.raises(DataError, match=r"b.jsonl:2: not a JSON object with the field 'text'"):
+    with pytest.raises(DataError, match=r"b.jsonl: 4 of 6 lines cannot be read; expected \{\"text\"") as raised:
         list(JsonLines(path=str(tmp_path)).read().documents)
+    assert [line.strip() for line in str(raised.value).splitlines()[1:]] == [
+        "line 2: no field 'text'",
+        "line 3: not JSON (Expecting value)",
+        "line 4: not JSON (the key 'text' is repeated)",
+        "line 5: text must be a string, got 4",
+    ]
 
 
 @dataclass(frozen=True)
@@ -180,7 +187,7 @@ def test_conversations_from_json_lines_equal_parquet(tmp_path: Path) -> None:
     assert texts == [document.text for document in from_lines.documents]
     assert [json.loads(text) for text in texts] == [TALK, TALK * 2, [system, *TALK]]
     skipped = [[file.reason for file in content.skipped] for content in (from_parquet, from_lines)]
-    assert skipped == [["no assistant message", "tools beside the messages", "two system prompts"]] * 2
+    assert skipped == [["no assistant message", "tools or calls of tools", "two system prompts"]] * 2
     counts = stage.run(Conversations(path=str(tmp_path), documents=1), made(tmp_path / "out"))
     assert counts["documents"] == 1 and counts["questions"] == 0
 
@@ -190,13 +197,30 @@ def test_conversations_from_json_lines_equal_parquet(tmp_path: Path) -> None:
     [
         ('{"text": "prose"}', "no messages"),
         ('{"messages": [{"role": "user"}]}', "{'role': 'user'} is not a message"),
-        ("not json", "no messages"),
+        ("not json", r"not JSON \(Expecting value\)"),
     ],
 )
 def test_invalid_conversation_raises(line: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(json.dumps({"messages": TALK}) + "\n" + line + "\n")
-    with pytest.raises(DataError, match=rf"a.jsonl:2: {said}; expected \{{\"messages\""):
+    with pytest.raises(
+        DataError, match=rf"a.jsonl: 1 of 2 lines cannot be read; expected \{{\"messages\".*\n *line 2: {said}"
+    ):
         list(Conversations(path=str(tmp_path)).read().documents)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "assistant", "content": "Let me see.", "tool_calls": [{"function": {"name": "search"}}]},
+        {"role": "assistant", "content": None, "function_call": {"name": "search"}},
+        {"role": "tool", "content": "42"},
+        {"from": "observation", "value": "42"},
+    ],
+)
+def test_conversations_that_use_tools_are_skipped(message: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps({"messages": [*TALK, message, TALK[1]]}) + "\n")
+    content = Conversations(path=str(tmp_path)).read()
+    assert list(content.documents) == [] and [file.reason for file in content.skipped] == ["tools or calls of tools"]
 
 
 def made(folder: Path) -> Path:

@@ -279,12 +279,23 @@ def test_ruby_and_prefixed_formulas_of_a_page() -> None:
         (b'<?xml version="1.0" encoding="latin-1"?><html><body><p>M\xfchle</p></body></html>', "Mühle"),
         ("<meta charset=gbk><p>李明在蓝磨坊</p>".encode("gbk"), "李明在蓝磨坊"),
         ("<p>Mühle</p>".encode("utf-16"), "Mühle"),
+        ("<p>Mühle</p>".encode("utf-16-le"), "Mühle"),
+        ("<meta charset=iso-2022-jp><p>東京へ行く</p>".encode("iso-2022-jp"), "東京へ行く"),
+        ("<meta charset=windows-1251><p>Мельница</p>".encode("cp1251"), "Мельница"),
+        ("<meta charset=iso-8859-1><p>Mühle – gut</p>".encode("cp1252"), "Mühle – gut"),
+        ("<meta charset=iso-8859-1><p>Mühle</p>".encode(), "Mühle"),  # is UTF-8 after all
         (b"<table><tr><td>Oil</td><td>4</td></tr></table>", "| Oil | 4 |"),
     ],
 )
 def test_short_pages_and_encodings(page: bytes, text: str, tmp_path: Path) -> None:
     (tmp_path / "a.html").write_bytes(page)
     assert text in convert_file(tmp_path / "a.html")
+
+
+def test_characters_that_cannot_be_decoded_are_counted(tmp_path: Path) -> None:
+    lost: Counter[str] = Counter()
+    (tmp_path / "a.html").write_bytes(f"<meta charset=utf-8><p>Ein Café. {STORM}</p>".encode() + b"<p>\xe9</p>")
+    assert "Ein Café." in convert_file(tmp_path / "a.html", lost) and +lost == {"undecodable characters": 1}
 
 
 def test_layout_table_is_converted_to_text(tmp_path: Path) -> None:

@@ -220,6 +220,15 @@ def test_text_is_normalized_and_counted(tmp_path: Path) -> None:
     assert "1 lone surrogate" in stage.summary_lines(counts)[-1]
 
 
+def test_few_null_characters_are_removed_and_counted(tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text(
+        "The mill\0 stands by the brook. " * 10 + "The brook is cold in the winter. " * 60
+    )
+    counts, documents, _ = read(TextFiles(path=str(tmp_path / "notes")), tmp_path / "out")
+    assert "\0" not in documents[0].text and counts["normalized"] == {"control_characters": 10}
+
+
 def test_all_files_that_are_not_text_raise_one_error(tmp_path: Path) -> None:
     for name, data in (("a.txt", b"fine"), ("b.txt", b"M\xfchle"), ("c.md", b"a\0b"), ("d.rst", b"\xff\xfe\x00")):
         (tmp_path / name).write_bytes(data)
@@ -298,7 +307,7 @@ def test_number_of_documents_is_positive() -> None:
 )
 def test_hostile_lines_raise_one_error(line: str, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "The mill."}\n' + line)
-    with pytest.raises(DataError, match=r"a.jsonl:2: "):
+    with pytest.raises(DataError, match=r"a.jsonl: 1 of 2 lines cannot be read.*\n.*line 2: "):
         list(JsonLines(path=str(tmp_path)).read().documents)
 
 

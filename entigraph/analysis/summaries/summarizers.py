@@ -14,7 +14,7 @@ from entigraph.errors import DataError
 from entigraph.llm.base import Writer
 from entigraph.reporting.figures import abbreviate
 from entigraph.storage.artifact import read_manifest
-from entigraph.storage.jsonl import parse_json, read_jsonl, read_lines
+from entigraph.storage.jsonl import parse_strict_json, read_jsonl, read_lines
 from entigraph.storage.schemas import Document, Summary
 from entigraph.text.normalization import normalize_line
 
@@ -118,7 +118,7 @@ def read_references(file: Path, documents: Mapping[DocumentKey, Document]) -> di
 def parse_reference(line: str, location: str) -> tuple[str, str]:
     """Returns the document's id and the summary."""
     try:
-        raw = parse_json(line)
+        raw = parse_strict_json(line)
         document, summary = raw["document"], raw["summary"]
     except (ValueError, KeyError, TypeError):
         raise DataError(f"{location}: the line must be a reference, got {line.rstrip()[:80]!r}; {EXPECTED}") from None

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from entigraph.config.fields import check_positive, runtime_field
 from entigraph.corpus.base import resolve_path
 from entigraph.errors import DataError
-from entigraph.storage.jsonl import json_error, numbered_lines, parse_json
+from entigraph.storage.jsonl import json_error, numbered_lines, parse_strict_json
 from entigraph.text.normalization import decode_text, is_blank, normalize_text
 
 
@@ -36,7 +36,7 @@ class BenchmarkReader:
 def parse_file(file: Path, expected: str) -> Any:
     """Returns the value of a JSON file."""
     try:
-        return parse_json(decode_text(file.read_bytes()))
+        return parse_strict_json(decode_text(file.read_bytes()))
     except (ValueError, OSError) as error:
         raise DataError(f"{file}: not a JSON file ({error}); expected {expected}") from None
 
@@ -54,7 +54,7 @@ def load_json_lines(file: Path, expected: str) -> Iterator[tuple[str, Any]]:
     """Yields each value with its location."""
     for number, line in numbered_lines(file):
         try:
-            yield f"{file}:{number}", parse_json(line)
+            yield f"{file}:{number}", parse_strict_json(line)
         except ValueError as error:
             raise DataError(f"{file}:{number}: not JSON ({json_error(error)}); expected {expected}") from None
 

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,7 +14,7 @@ from entigraph.corpus.base import CorpusContent
 from entigraph.corpus.source_files import find_record_files
 from entigraph.errors import DataError
 from entigraph.huggingface import hub
-from entigraph.storage.jsonl import numbered_lines, parse_json
+from entigraph.storage.jsonl import json_error, numbered_lines, parse_records, parse_strict_json
 from entigraph.storage.schemas import Document, SkippedFile
 from entigraph.text.normalization import is_blank, normalize_text
 
@@ -25,13 +26,16 @@ SOURCE = "a .jsonl or .parquet file, a folder of them"
 SUFFIXES = (".jsonl", ".parquet")
 FIELDS = ("messages", "conversations", "conversation")  # in order of preference
 SYSTEM, TOOLS = "system", "tools"  # fields next to the messages: the system prompt, and tools that they may call
+TOOL_CALLS = ("tool_calls", "function_call")
+NO_TOOLS: tuple[Any, ...] = (None, "", "[]", [], {})
+TOOL_ROLES = frozenset({"tool", "function", "function_call", "function_response", "ipython", "observation"})
 ROLE_NAMES, CONTENT_NAMES = ("role", "from"), ("content", "value")  # OpenAI's and ShareGPT's keys of a message
 ROLES: Mapping[str, str] = {
     **dict.fromkeys(["human", "prompter"], "user"),
     **dict.fromkeys(["gpt", "chatgpt", "bot", "model", "ai"], "assistant"),
 }
 NO_ASSISTANT, NO_TEXT, NOT_TEXT = "no assistant message", "a message without text", "a message with more than text"
-WITH_TOOLS, TWO_SYSTEM_PROMPTS = "tools beside the messages", "two system prompts"
+WITH_TOOLS, TWO_SYSTEM_PROMPTS = "tools or calls of tools", "two system prompts"
 
 Message = dict[str, str]
 
@@ -72,27 +76,27 @@ class Conversations:
 
 def stream_documents(files: Sequence[tuple[str, Path]], content: CorpusContent) -> Iterator[Document]:
     for name, file in files:
-        for number, row in read_rows(file):
+        rows = enumerate(read_parquet_rows(file), 1) if file.suffix.lower() == ".parquet" else numbered_lines(file)
+        parse = partial(read_conversation, changes=content.changes)
+        for number, conversation in parse_records(file, rows, parse, EXPECTED):
             document_id = f"{name}-{number}"
-            try:
-                messages = read_messages(row, f"{file}:{number}", content.changes)
-            except UnusableConversation as error:
-                content.skipped.append(SkippedFile(file=document_id, reason=str(error)))
-                continue
-            yield Document(id=document_id, title=document_id, text=json.dumps(messages, ensure_ascii=False))
+            if isinstance(conversation, UnusableConversation):
+                content.skipped.append(SkippedFile(file=document_id, reason=str(conversation)))
+            else:
+                text = json.dumps(conversation, ensure_ascii=False)
+                yield Document(id=document_id, title=document_id, text=text)
 
 
-def read_rows(file: Path) -> Iterator[tuple[int, Any]]:
-    """Yields the number and the fields of each row, unchecked."""
-    if file.suffix.lower() == ".parquet":
-        yield from enumerate(read_parquet_rows(file), 1)
-        return
-    for number, line in numbered_lines(file):
-        try:
-            row = parse_json(line)
-        except ValueError:
-            row = None
-        yield number, row
+def read_conversation(raw: Any, changes: Counter[str]) -> "list[Message] | UnusableConversation":
+    """Returns the messages of a row or a line of JSON, or why it cannot be trained on. Raises DataError."""
+    try:
+        row = parse_strict_json(raw) if isinstance(raw, str) else raw
+    except ValueError as error:
+        raise DataError(f"not JSON ({json_error(error)})") from None
+    try:
+        return read_messages(row, changes)
+    except UnusableConversation as error:
+        return error
 
 
 def read_parquet_rows(file: Path) -> Iterator[Any]:
@@ -108,16 +112,16 @@ def read_parquet_rows(file: Path) -> Iterator[Any]:
         raise DataError(f"{file}: cannot be read ({str(error).splitlines()[0]}); download it again") from None
 
 
-def read_messages(row: Any, location: str, changes: Counter[str]) -> list[Message]:
+def read_messages(row: Any, changes: Counter[str]) -> list[Message]:
     """Returns normalized messages, without empty system messages. Raises UnusableConversation or DataError."""
     fields = row if isinstance(row, dict) else {}
     rows = next(filter(None, map(fields.get, FIELDS)), None)
     if not isinstance(rows, list) or not rows:
-        raise DataError(f"{location}: no messages; {EXPECTED}")
-    if fields.get(TOOLS) not in (None, "", "[]", []):
+        raise DataError("no messages")
+    if fields.get(TOOLS) not in NO_TOOLS or any(map(uses_tools, rows)):
         raise UnusableConversation(WITH_TOOLS)
     system = [{"role": SYSTEM, "content": fields[SYSTEM]}] if fields.get(SYSTEM) else []
-    messages = [read_message(message, location, changes) for message in (*system, *rows)]
+    messages = [read_message(message, changes) for message in (*system, *rows)]
     messages = [message for message in messages if message["role"] != "system" or not is_blank(message["content"])]
     if system and sum(message["role"] == SYSTEM for message in messages) > 1:
         raise UnusableConversation(TWO_SYSTEM_PROMPTS)
@@ -128,10 +132,20 @@ def read_messages(row: Any, location: str, changes: Counter[str]) -> list[Messag
     return messages
 
 
-def read_message(row: Any, location: str, changes: Counter[str]) -> Message:
+def uses_tools(message: Any) -> bool:
+    """Returns whether a message calls a tool or has the result of one."""
+    if not isinstance(message, dict):
+        return False
+    roles = (message.get(name) for name in ROLE_NAMES)
+    calls = (message.get(name) for name in TOOL_CALLS)
+    is_result = any(isinstance(role, str) and role.strip().lower() in TOOL_ROLES for role in roles)
+    return is_result or any(call not in NO_TOOLS for call in calls)
+
+
+def read_message(row: Any, changes: Counter[str]) -> Message:
     role, content = (read_field(row, names) for names in (ROLE_NAMES, CONTENT_NAMES))
     if not isinstance(role, str) or not role.strip() or not isinstance(content, str | list | None):
-        raise DataError(f"{location}: {row!r:.80} is not a message; {EXPECTED}")
+        raise DataError(f"{row!r:.80} is not a message")
     role = normalize_text(role).strip().lower()
     return {"role": ROLES.get(role, role), "content": normalize_text(join_parts(content), changes)}
 

@@ -11,7 +11,7 @@ from entigraph.corpus.base import CorpusContent
 from entigraph.corpus.source_files import find_record_files
 from entigraph.errors import DataError
 from entigraph.huggingface import hub
-from entigraph.storage.jsonl import numbered_lines, parse_json
+from entigraph.storage.jsonl import json_error, numbered_lines, parse_records, parse_strict_json
 from entigraph.storage.schemas import Document
 
 EXPECTED = "a .jsonl file, a folder of them"
@@ -44,15 +44,18 @@ class JsonLines:
 
     def stream(self, files: Sequence[tuple[str, Path]]) -> Iterator[Document]:
         for name, file in files:
-            for number, line in numbered_lines(file):
+            expected = f'expected {{"{self.text_field}": "..."}} on each line'
+            for number, text in parse_records(file, numbered_lines(file), self.parse, expected):
                 document_id = f"{name}-{number}"
-                yield Document(id=document_id, title=document_id, text=self.parse(line, f"{file}:{number}"))
+                yield Document(id=document_id, title=document_id, text=text)
 
-    def parse(self, line: str, location: str) -> str:
+    def parse(self, line: str) -> str:
         try:
-            text: Any = parse_json(line)[self.text_field]
-        except (ValueError, LookupError, TypeError):
-            raise DataError(f"{location}: not a JSON object with the field {self.text_field!r}") from None
+            text: Any = parse_strict_json(line)[self.text_field]
+        except ValueError as error:
+            raise DataError(f"not JSON ({json_error(error)})") from None
+        except (LookupError, TypeError):
+            raise DataError(f"no field {self.text_field!r}") from None
         if not isinstance(text, str):
-            raise DataError(f"{location}: {self.text_field} must be a string, got {text!r:.60}")
+            raise DataError(f"{self.text_field} must be a string, got {text!r:.60}")
         return text

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from entigraph.config.fields import runtime_field
 from entigraph.corpus.base import CorpusContent, resolve_path
 from entigraph.errors import DataError
-from entigraph.storage.jsonl import json_error, list_problems, numbered_lines, parse_json
+from entigraph.storage.jsonl import json_error, list_problems, numbered_lines, parse_strict_json
 from entigraph.storage.schemas import Document, Question
 from entigraph.text.normalization import fold_whitespace, is_blank, normalize_line, normalize_text
 
@@ -86,7 +86,7 @@ def has_equal_choices(question: Question) -> bool:
 def read_article(raw: str, location: str) -> tuple[Document, list[Question]]:
     """Returns the article and the questions on a line. Raises DataError if it is not one."""
     try:
-        value = parse_json(raw)
+        value = parse_strict_json(raw)
     except ValueError as error:
         raise DataError(f"{location}: not JSON ({json_error(error)}); expected a line of QuALITY v1.0.1") from None
     line = check_fields(value, FIELDS, location)

@@ -21,6 +21,7 @@ from entigraph.text.normalization import decode_text
 PLAIN_TEXT = (".txt", ".md", ".markdown", ".rst")
 READ = frozenset({*PLAIN_TEXT, *document_conversion.CONVERTERS})
 DOCUMENTS = READ | document_conversion.UNSUPPORTED  # the latter are skipped with a hint
+MAX_NULL_CHARACTERS = 0.01  # of a text; a file with more is not text, and fewer are removed as other control characters
 EXPECTED = "a folder of documents (.txt, .md, .rst, .pdf, .html, .docx, .epub)"
 
 
@@ -153,6 +154,6 @@ def read_text(file: Path) -> str:
         text = decode_text(data)
     except UnicodeDecodeError as error:
         raise DataError(f"{file}: not UTF-8 text at byte {error.start}") from None
-    if "\0" in text:
+    if text.count("\0") > MAX_NULL_CHARACTERS * len(text):
         raise DataError(f"{file}: a binary file")
     return text.strip()
