@@ -208,8 +208,8 @@ def valid_fraction(answer: Answer) -> float:
 
 def expected_accuracy(answer: Answer) -> float:
     """Returns the fraction of valid samples that are correct: accuracy without the variance of selecting one."""
-    valid = [choice for choice in answer.samples if choice is not None]
-    return valid.count(answer.answer) / len(valid) if valid else 0.0
+    valid = [choice_set(choice) for choice in answer.samples if choice is not None]
+    return valid.count(choice_set(answer.answer)) / len(valid) if valid else 0.0
 
 
 def majority_vote(answer: Answer) -> float:
@@ -227,7 +227,7 @@ def pass_at(answer: Answer, n: int) -> float:
     count = len(answer.samples)
     if not count:
         return 0.0
-    correct = list(answer.samples).count(answer.answer)
+    correct = list(map(choice_set, answer.samples)).count(choice_set(answer.answer))
     return 1 - comb(count - correct, min(n, count)) / comb(count, min(n, count))
 
 

@@ -91,9 +91,11 @@ def test_list_with_one_answer_allows_several() -> None:
     assert "multiple_answers" not in ClosedBookCoT().score([answer(["B"], 1)])
 
 
-def test_chance_and_majority_of_sets() -> None:
-    mixed = [answer(["A, C", "C, A", "A"], [0, 2]), answer(["A", "A", "B"], 0)]
+@pytest.mark.parametrize("correct", [[0, 2], [2, 0]])
+def test_chance_and_majority_of_sets(correct: list[int]) -> None:
+    mixed = [answer(["A, C", "C, A", "A"], correct), answer(["A", "A", "B"], 0)]
     scores = ClosedBookCoT().score(mixed)
+    assert scores["pass_at"]["3"]["accuracy"] == 1.0 and answer(["A, C"], correct).correct
     assert scores["chance"] == pytest.approx((1 / 15 + 1 / 4) / 2) and scores["parse_rate"] == 1.0
     assert scores["majority_vote"]["accuracy"] == 1.0 and scores["expected_accuracy"]["accuracy"] == pytest.approx(
         2 / 3

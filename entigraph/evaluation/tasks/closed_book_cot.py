@@ -25,7 +25,7 @@ from entigraph.evaluation.tasks.base import UsageEstimate
 from entigraph.evaluation.tasks.prompt_files import examples_file, read_examples
 from entigraph.evaluation.tasks.question_task import QuestionTask, TitleSplit, answer_fields
 from entigraph.storage.fingerprints import digest
-from entigraph.storage.schemas import Answer, Choice, Question
+from entigraph.storage.schemas import Answer, Choice, Question, choice_set
 
 NEXT_EXAMPLE = "## Example"
 # System prompt for chat models; a base model needs none to continue the examples.
@@ -158,7 +158,7 @@ class ClosedBookCoT(QuestionTask):
             choices=question.choices,
             answer=question.answer,
             choice=choice,
-            correct=choice == question.answer,
+            correct=choice is not None and choice_set(choice) == choice_set(question.answer),
             overflowed=not samples,
             samples=choices,
             unparsed=dict(Counter(reason for reason in parsed if isinstance(reason, str))),
