@@ -13,7 +13,9 @@ from entigraph.pipeline.components import Components
 from entigraph.questions.question_sources import GeneratedQuestions, QuestionForm
 from entigraph.storage import artifact
 from entigraph.storage.artifact import Artifact, enclosing_artifact
-from entigraph.storage.schemas import UNGROUPED, Question
+from entigraph.storage.document_changes import DOCUMENTS
+from entigraph.storage.jsonl import read_jsonl
+from entigraph.storage.schemas import UNGROUPED, Document, Question
 from entigraph.training.adapters import adapter_of
 from entigraph.training.model_checks import check_context_length, check_same_tokenizer, check_vocabulary
 
@@ -39,6 +41,7 @@ def check_artifacts(run: Components, artifacts: Artifacts) -> list[str]:
         *tokenizer_problems(run, artifacts.tokenizer),
         *replay_problems(run, artifacts),
         *shortage_problems(run, artifacts),
+        *exclusion_problems(run, artifacts),
     ]
 
 
@@ -55,8 +58,17 @@ def source_problems(run: Components) -> Iterator[str]:
 
 def changed_since_problems(run: Components) -> Iterator[str]:
     earlier = run.tokens.changed_since
-    if earlier and not enclosing_artifact(earlier, run.root) and not Path(earlier).expanduser().is_dir():
-        yield f"tokens.changed_since: {earlier} does not exist; set it to a corpus folder, outputs/corpus/NAME"
+    if earlier and not enclosing_artifact(earlier, run.root) and not (Path(earlier).expanduser() / DOCUMENTS).is_file():
+        yield (f"tokens.changed_since must be a corpus folder, outputs/corpus/NAME; no {DOCUMENTS} in {earlier}")
+
+
+def exclusion_problems(run: Components, artifacts: Artifacts) -> Iterator[str]:
+    """Yields the excluded documents that a finished corpus does not have."""
+    if not run.tokens.exclude_documents or not artifacts.corpus.complete:
+        return
+    documents = {document.id for document in read_jsonl(artifacts.corpus.folder / DOCUMENTS, Document)}
+    if unknown := sorted(set(run.tokens.exclude_documents) - documents):
+        yield f"tokens.exclude_documents must be documents of {artifacts.corpus.folder}, got {', '.join(unknown)}"
 
 
 def evaluation_problems(run: Components) -> Iterator[str]:

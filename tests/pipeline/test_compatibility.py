@@ -34,7 +34,7 @@ Configured = Callable[..., Run]
             ["questions=generated", "questions.form=short_answer"],
             "questions.form=short_answer does not fit evaluation.closed_book, which is multiple choice",
         ),
-        (["tokens.changed_since=/nowhere"], "tokens.changed_since: /nowhere does not exist; set it to a corpus folder"),
+        (["tokens.changed_since=/nowhere"], "tokens.changed_since must be a corpus folder, outputs/corpus/NAME"),
         (["data.replay=/nowhere", "data.replay_rate=0.1"], "data.replay: /nowhere does not exist; set it to"),
     ],
 )

@@ -12,7 +12,6 @@ from entigraph.errors import ConfigError, DataError
 from entigraph.fictional.reading import comprehend
 from entigraph.pipeline.loading import load_run
 from entigraph.pipeline.run import Run
-from entigraph.pipeline.trained_texts import select_documents
 from entigraph.storage.artifact import read_manifest
 from entigraph.storage.document_changes import changed_documents
 from entigraph.storage.jsonl import write_jsonl
@@ -88,10 +87,17 @@ def test_changed_new_and_removed_documents(tmp_path: Path) -> None:
 
 
 def test_changed_since_needs_a_corpus_folder(configured: Callable[..., Run], tmp_path: Path) -> None:
-    run = configured(f"tokens.changed_since={tmp_path}")
-    write_corpus(run.artifacts.corpus.folder, [Document(id="one", title="one", text="one")])
-    with pytest.raises(DataError, match=r"tokens.changed_since must be a corpus folder with documents.jsonl"):
-        select_documents(run)
+    with pytest.raises(ConfigError, match=rf"tokens.changed_since must .* no documents.jsonl in {tmp_path}"):
+        configured(f"tokens.changed_since={tmp_path}")
+
+
+def test_excluded_documents_must_be_in_a_finished_corpus(configured: Callable[..., Run]) -> None:
+    run = configured("tokens.exclude_documents=[one]")
+    write_corpus(run.artifacts.corpus.folder, [Document(id="two", title="two", text="two")])
+    (run.artifacts.corpus.folder / "manifest.json").write_text("{}")
+    with pytest.raises(ConfigError, match="tokens.exclude_documents must be documents of .*, got one"):
+        configured("tokens.exclude_documents=[one]")
+    configured("tokens.exclude_documents=[two]")
 
 
 def test_document_that_other_texts_show_cannot_be_left_out(tmp_path: Path) -> None:
