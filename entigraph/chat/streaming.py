@@ -54,11 +54,11 @@ class ChatModel:
         `key` seeds the sampling at temperatures above 0.
         """
         from entigraph.evaluation.backends.decoding import (
-            DRAWS_PER_BLOCK,
+            NUMBERS_PER_BLOCK,
             BatchDecoder,
             DecodingRow,
             choose_tokens,
-            draw_uniform,
+            sample_uniform,
         )
 
         backend = self.backend
@@ -68,9 +68,9 @@ class ChatModel:
         row, next_ids, text, shown = DecodingRow(0, 0), ids[-1:], "", ""
         for step in range(sampling.max_tokens):
             logits = self.forward(decoder, next_ids, cache)
-            if step % DRAWS_PER_BLOCK == 0:
-                draws = draw_uniform([row], [key], step, sampling)
-            token = int(choose_tokens(logits, draws[:, step % DRAWS_PER_BLOCK], sampling.temperature)[0])
+            if step % NUMBERS_PER_BLOCK == 0:
+                uniforms = sample_uniform([row], [key], step, sampling)
+            token = int(choose_tokens(logits, uniforms[:, step % NUMBERS_PER_BLOCK], sampling.temperature)[0])
             if token in backend.ends:
                 break
             generated.append(token)

@@ -15,10 +15,10 @@ from entigraph.storage.schemas import Question
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt and the `key` that seeds its samples, so that they do not depend on the rest of the batch.
+    """A prompt. `key` seeds its samples, so that they do not depend on the rest of the batch.
 
-    A base model continues `text`. A chat endpoint also receives `system`, the instruction to continue the text. If
-    `instruction` is true, the model's chat template is applied if it has one.
+    A base model continues `text`. A chat endpoint also receives `system`, the instruction to continue the text. With
+    `instruction`, the model's chat template is applied if it has one.
     """
 
     key: str
@@ -29,7 +29,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Generation:
-    """A generated text. `finish_reason` is "stop", "length" (truncated at `max_tokens`) or an error message."""
+    """A generated text. `finish_reason` is "stop", "length" (truncated at `max_tokens`), or an error message."""
 
     text: str
     finish_reason: str = "stop"
@@ -39,7 +39,7 @@ class Generation:
 class Sampling:
     """Sampling parameters. Generation ends before one of the `stop` strings, or after `max_tokens`.
 
-    `until` is a regular expression after whose match generation may end; the match is part of the text. A temperature
+    `until` is a regular expression: generation may end after its match, which is part of the text. A temperature
     of 0 is greedy decoding. `batch_tokens` limits the KV cache of a local backend (65,536 tokens are 8 GB for Llama 3
     8B in bf16).
     """
@@ -71,7 +71,7 @@ class Sampling:
 
 
 class ScoredSequence(NamedTuple):
-    """Token ids. Those from index `first` on are scored, conditioned on all preceding ids."""
+    """Token ids. The ids from index `first` on are scored, conditioned on all preceding ids."""
 
     ids: Sequence[int]
     first: int
@@ -79,7 +79,7 @@ class ScoredSequence(NamedTuple):
 
 @dataclass(frozen=True)
 class AnswerNotes:
-    """What the answer to a request notes (`Completion.notes`). `request` is the request's hash."""
+    """The notes of a completion (`Completion.notes`). `request` is the hash of its request."""
 
     request: str
     notes: Sequence[str]
@@ -90,19 +90,19 @@ class Backend(Protocol):
 
     @property
     def has_likelihoods(self) -> bool:
-        """Whether it computes log-likelihoods; endpoints do not."""
+        """Whether the backend computes log-likelihoods; endpoints do not."""
 
     def sample(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[tuple[int, list[Generation]]]:
-        """Yields the index of each prompt with its generations, in order of completion.
+        """Yields the index of each prompt and its generations, in order of completion.
 
         The list is empty if the prompt plus `max_tokens` exceeds the model's context: prompts are never truncated.
         """
 
     def loglikelihoods(self, pairs: Sequence[tuple[str, str]], batch_tokens: int) -> Iterator[tuple[int, float | None]]:
-        """Yields the index of each (prompt, continuation) pair with the log-likelihood of the continuation in nats, in
+        """Yields the index of each (prompt, continuation) pair and the log-likelihood of its continuation in nats, in
         order of completion.
 
-        None if the pair exceeds the context.
+        The log-likelihood is None if the pair exceeds the context.
         """
 
 
@@ -114,7 +114,7 @@ class ModelUnderTest(Protocol):
 
 @dataclass(frozen=True)
 class TaskInputs:
-    """The files a task reads. `retrieval` is the folder with the ranked passages of its questions, if needed."""
+    """The files that a task reads. `retrieval` is the folder with the ranked passages, if the task needs them."""
 
     questions: Path
     documents: Path
@@ -123,7 +123,7 @@ class TaskInputs:
 
 @dataclass(frozen=True)
 class RetrievedPassages:
-    """The passages in a question's prompt; `article_shown` and `evidence_shown` are fields of Answer."""
+    """The passages in a question's prompt. `article_shown` and `evidence_shown` become fields of its Answer."""
 
     passages: Sequence[str]
     article_shown: bool | None = None
@@ -134,7 +134,7 @@ PassageLookup = Callable[[Question], RetrievedPassages | None]
 
 
 def no_passages(question: Question) -> None:
-    """The passage lookup of a closed-book task."""
+    """The passage lookup of closed-book tasks."""
 
 
 def retrieval_fields(retrieved: RetrievedPassages | None) -> dict[str, Any]:

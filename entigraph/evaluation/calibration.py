@@ -1,7 +1,7 @@
-"""Calibration: whether answers with confidence p are correct in a fraction p of cases (Guo et al. 2017).
+"""Calibration: whether a fraction p of the answers with confidence p is correct (Guo et al. 2017).
 
-The confidence of a free-form answer is its probability given the prompt. The confidence of an option is its probability
-among the options of the question, or the share of the other samples that chose it.
+The confidence in a free-form answer is its probability given the prompt. The confidence in a choice is its probability
+among the choices of the question, or the fraction of the other samples that chose it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ NUM_BINS = 10  # equal-width
 
 
 def score_calibration(answers: Iterable[Answer], confidences: Mapping[str, float]) -> dict[str, Any]:
-    """Returns the accuracy and mean confidence of each nonempty bin as {"calibration": ...}; empty without confidences.
+    """Returns {"calibration": ...}: the accuracy and mean confidence of each nonempty bin. Empty without confidences.
 
     `confidences` maps question ids to confidences. `expected_error` is the expected calibration error (ECE): the mean
     |accuracy - confidence| over bins, weighted by their number of answers.
@@ -26,7 +26,7 @@ def score_calibration(answers: Iterable[Answer], confidences: Mapping[str, float
             bins.setdefault(min(NUM_BINS - 1, int(NUM_BINS * confidences[answer.question_id])), []).append(answer)
     if not bins:
         return {}
-    rows = [summarize_bin(number, bins[number], confidences) for number in sorted(bins)]
+    rows = [summarize_bin(index, bins[index], confidences) for index in sorted(bins)]
     total = sum(row["questions"] for row in rows)
     calibration = {
         "questions": total,
@@ -38,12 +38,12 @@ def score_calibration(answers: Iterable[Answer], confidences: Mapping[str, float
 
 
 def answer_confidences(likelihoods: Iterable[AnswerLikelihood]) -> dict[str, float]:
-    """Returns the confidences in free-form answers whose likelihood is known."""
+    """Returns the confidences in the free-form answers whose likelihood is known."""
     return {record.question_id: exp(-record.nats) for record in likelihoods if record.nats is not None}
 
 
 def choice_confidences(answers: Iterable[Answer]) -> dict[str, float]:
-    """Returns the confidences in the chosen options, for answers with option likelihoods or several parsed samples."""
+    """Returns the confidences in the chosen answers, if they have likelihoods or several parsed samples."""
     confidences = {}
     for answer in answers:
         chosen = choice_set(answer.choice)
@@ -56,10 +56,10 @@ def choice_confidences(answers: Iterable[Answer]) -> dict[str, float]:
     return confidences
 
 
-def summarize_bin(number: int, answers: Sequence[Answer], confidences: Mapping[str, float]) -> dict[str, Any]:
+def summarize_bin(index: int, answers: Sequence[Answer], confidences: Mapping[str, float]) -> dict[str, Any]:
     return {
-        "from": number / NUM_BINS,
-        "to": (number + 1) / NUM_BINS,
+        "from": index / NUM_BINS,
+        "to": (index + 1) / NUM_BINS,
         "confidence": mean([confidences[answer.question_id] for answer in answers]),
         **accuracy(answers),
     }

@@ -1,8 +1,8 @@
-"""Counts and excerpts of training texts that mention the answer of a question.
+"""Counts the training texts that mention the answer of a question, with excerpts.
 
-The answer names are the entities of the document's graph that the correct option contains; the question names are
-those that the question contains. Without a graph, or if the option contains no entity, a short option is itself a
-name. The texts are read once for all questions, and each is searched only for names of its source document.
+The answer names are the entities of the document's graph that the correct choice contains; the question names are the
+entities that the question contains. Without a graph, or if the choice contains no entity, a short choice is itself a
+name. The texts are read once for all questions, and each is searched only for the names of its source document.
 """
 
 import re
@@ -14,7 +14,7 @@ from entigraph.storage.schemas import Answer, EntityGraph, SyntheticText, source
 from entigraph.text.writing_systems import UNSPACED_CHARACTERS, count_words, find_names_in, name_pattern
 
 MAX_EXCERPTS = 3
-MAX_NAME_WORDS = 5  # longer options are not used as names
+MAX_NAME_WORDS = 5  # longer choices are not used as names
 MIN_NAME_CHARACTERS = 2
 EXCERPT_CHARACTERS = 420
 ARTICLE = re.compile(r"^(the|an?) ", re.IGNORECASE)
@@ -25,7 +25,7 @@ class QuestionKey(NamedTuple):
 
     document_id: str
     question: str
-    correct_option: str
+    correct_choice: str
 
     @classmethod
     def from_answer(cls, answer: Answer) -> "QuestionKey":
@@ -34,8 +34,8 @@ class QuestionKey(NamedTuple):
 
 @dataclass(frozen=True)
 class TrainingTexts:
-    """The texts a model was trained on. `texts` returns a new iterator at every call. `graphs` may refer to the parts
-    of long documents; without graphs only short options are names.
+    """The texts that a model was trained on. `texts` returns a new iterator at every call. `graphs` may refer to the
+    parts of long documents; without graphs, only short choices are names.
     """
 
     texts: Callable[[], Iterator[SyntheticText]]
@@ -52,7 +52,7 @@ class TextExcerpt:
 @dataclass
 class AnswerMentions:
     """Counts of texts: `texts` are about the document, `answer_mentions` of them contain one of `answer_names`, and
-    `joint_mentions` of these also contain one of `question_names`.
+    `joint_mentions` of those also contain one of `question_names`.
     """
 
     answer_names: Sequence[str]
@@ -103,11 +103,11 @@ def count_mentions(keys: Collection[QuestionKey], training: TrainingTexts) -> di
 
 
 def find_names(key: QuestionKey, entities: Sequence[str]) -> AnswerMentions | None:
-    """Returns the names to search for, with zero counts; None if the correct option has no name."""
-    answer_names = keep_longest(find_names_in(entities, key.correct_option))
-    option = ARTICLE.sub("", key.correct_option.strip().rstrip(".。"))
-    if not answer_names and is_long_enough(option) and count_words(option) <= MAX_NAME_WORDS:
-        answer_names = [option]
+    """Returns the names to search for, with zero counts; None if the correct choice has no name."""
+    answer_names = keep_longest(find_names_in(entities, key.correct_choice))
+    choice = ARTICLE.sub("", key.correct_choice.strip().rstrip(".。"))
+    if not answer_names and is_long_enough(choice) and count_words(choice) <= MAX_NAME_WORDS:
+        answer_names = [choice]
     question_names = [
         name
         for name in keep_longest(find_names_in(entities, key.question))
@@ -126,17 +126,17 @@ def group_entities(graphs: Iterable[EntityGraph], documents: set[str]) -> Mappin
 
 
 def is_long_enough(name: str) -> bool:
-    """Returns whether a name is more than a letter; in scripts without spaces, one character may be a word."""
+    """Returns whether a name is longer than a letter; in scripts without spaces, one character may be a word."""
     return len(name) >= MIN_NAME_CHARACTERS or UNSPACED_CHARACTERS.fullmatch(name) is not None
 
 
 def keep_longest(names: Sequence[str]) -> list[str]:
-    """Drops names that are part of a longer one: "Vale" if "Miriam Vale" is present."""
+    """Drops names that are part of a longer name: "Vale" if "Miriam Vale" is present."""
     return [name for name in names if not any(len(other) > len(name) and overlaps(name, other) for other in names)]
 
 
 def overlaps(name: str, other: str) -> bool:
-    """Returns whether one name contains the other, so that a text with one would count for both."""
+    """Returns whether one name contains the other: a text with one would count for both."""
     return bool(name_pattern(name).search(other) or name_pattern(other).search(name))
 
 

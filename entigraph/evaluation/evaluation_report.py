@@ -84,13 +84,13 @@ class TaskListing:
     @property
     def packed(self) -> str:
         names = ("id", "document", "group", "question", "choices", "answer", "choice", "state")
-        columns = {name: [row[number] for row in self.rows] for number, name in enumerate(names)}
+        columns = {name: [row[index] for row in self.rows] for index, name in enumerate(names)}
         return pack({**columns, "documents": list(self.documents), "groups": list(self.groups)})
 
 
 class ScoreRow(NamedTuple):
-    """A row of the score table. `denominator` describes what `score` is relative to; `has_chance_level`: whether
-    the chance level applies to this score.
+    """A row of the score table. `denominator` describes what `score` is a fraction of. `has_chance_level`: whether the
+    chance level applies to this score.
     """
 
     label: str
@@ -155,11 +155,11 @@ def list_questions(
         title = titles.get(answer.document_id, answer.document_id)
         document = listing.documents.setdefault(title, len(listing.documents))
         group = listing.groups.setdefault(answer.group, len(listing.groups))
-        # The accepted answers of a free-form question are listed as its correct options.
-        options = (
+        # The accepted answers of a free-form question are listed as its correct choices.
+        choices = (
             (answer.accepted, [*range(len(answer.accepted))]) if answer.accepted else (answer.choices, answer.answer)
         )
-        values = (answer.question, *options, answer.choice, answer_state(answer))
+        values = (answer.question, *choices, answer.choice, answer_state(answer))
         listing.rows.append((answer.question_id, document, group, *values))
         pending.append(question_details(answer, evidence.get(answer.question_id, ()), texts))
         if mentions is not None:
@@ -183,13 +183,13 @@ def answer_state(answer: Answer) -> int:
 
 
 def count_votes(answer: Answer) -> list[int]:
-    """Returns the number of samples that chose each option."""
-    votes = Counter(option for sample in answer.samples for option in choice_set(sample))
-    return [votes[option] for option in range(len(answer.choices))]
+    """Returns the number of samples that chose each of the choices."""
+    votes = Counter(choice for sample in answer.samples for choice in choice_set(sample))
+    return [votes[choice] for choice in range(len(answer.choices))]
 
 
 def question_details(answer: Answer, evidence: Sequence[str], texts: TextBlocks) -> dict[str, Any]:
-    """Returns the details of a question for the page, with texts by number and without empty entries."""
+    """Returns the details of a question for the page, with the numbers of texts and without empty entries."""
     samples = list(zip(answer.samples, answer.texts, strict=False))[:MAX_SAMPLES]
     details = {
         "thought": answer.thought,
@@ -212,7 +212,7 @@ def question_details(answer: Answer, evidence: Sequence[str], texts: TextBlocks)
 
 
 def mention_details(mentions: AnswerMentions | None, texts: TextBlocks) -> dict[str, Any]:
-    """Returns the mentions of an answer; empty if the correct option has no name."""
+    """Returns the mentions of an answer; empty if the correct choice has no name."""
     if mentions is None:
         return {}
     return {
@@ -267,7 +267,7 @@ def free_form_rows(scores: Mapping[str, Any]) -> Iterator[ScoreRow]:
 
 
 def calibration_rows(scores: Mapping[str, Any]) -> list[ScoreRow]:
-    """Returns a row per bin of the model's confidence in its answers, with their accuracy."""
+    """Returns one row per bin of confidence, with the accuracy of its answers."""
     return [mapping_row(f"{row['from']:.1f} to {row['to']:.1f}", row) for row in scores["calibration"]["bins"]]
 
 

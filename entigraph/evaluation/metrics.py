@@ -22,12 +22,12 @@ from entigraph.errors import ConfigError, DataError
 from entigraph.storage.schemas import Answer
 
 Metric = Callable[[Sequence[Any]], float | Mapping[str, float]]
-NO_CHOICE = -1  # prediction for an answer without a choice; never equal to a reference
+NO_CHOICE = -1  # the prediction for an answer without a choice; it never equals a reference
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionMetric:
-    """Calls `function` with the chosen and the correct option of each question, by the names of its arguments.
+    """Calls `function` with the chosen and the correct choice of each question, under the names of its arguments.
 
     For scikit-learn: `predictions: y_pred, references: y_true`. An object with a `compute` method (Hugging Face
     `evaluate`) works with the defaults.
@@ -53,12 +53,12 @@ def check_metrics(metrics: Mapping[str, Any]) -> None:
 
 
 def compute_metrics(metrics: Mapping[str, Metric], records: Sequence[Any]) -> dict[str, float]:
-    """Returns metric values by name, `name/key` for mappings. Raises DataError if a value is not a number."""
+    """Returns the metric values by name (`name/key` for mappings). Raises DataError if a value is not a number."""
     values: dict[str, Any] = {}
     for name, metric in metrics.items():
         value = metric(records)
         values |= (
-            {f"{name}/{key}": number for key, number in value.items()} if isinstance(value, Mapping) else {name: value}
+            {f"{name}/{key}": each for key, each in value.items()} if isinstance(value, Mapping) else {name: value}
         )
     for name, value in values.items():
         if not isinstance(value, Real) and not hasattr(value, "__float__"):

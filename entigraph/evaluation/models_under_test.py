@@ -99,7 +99,8 @@ class VllmEngine(VLLMEngineConfig):
 @dataclass(frozen=True)
 class LocalModel:
     """`tokenizer` is the folder of the tokenizer used in training, and `bos_id` the BOS token of its texts. Without it,
-    the tokenizer in the model's folder is used with its BOS token. `log` is for engines with separate processes.
+    the tokenizer in the model's folder is used, with its BOS token. `log` is the log file of an engine in separate
+    processes.
     """
 
     path: str
@@ -138,8 +139,8 @@ class EndpointModel:
 
 
 def load_pretrained_tokenizer(path: str, key: str = "baselines") -> "tuple[Tokenizer, int | None]":
-    """Returns a model's fast tokenizer and the BOS token id that it prepends; None if it prepends none. Errors name
-    `key`.
+    """Returns a model's fast tokenizer and the BOS token id that it prepends, or None if it prepends none. Errors
+    name `key`.
     """
     tokenizer = load_fast_tokenizer(path, key)
     adds_bos = tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]

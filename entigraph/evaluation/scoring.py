@@ -1,6 +1,6 @@
-"""Scores of answers with denominators and confidence intervals.
+"""Scores of answers, with denominators and confidence intervals.
 
-A score is a mapping with the value, its interval and the numbers of questions and documents, or a value and its
+A score is either a mapping with the value, its interval and the numbers of questions and documents, or a value and its
 interval under two keys (`parse_rate`, `parse_rate_interval_90%`).
 """
 
@@ -35,9 +35,9 @@ def score_samples(answers: Sequence[Answer], parsed_only: bool = False) -> dict[
     """Returns all scores of sampled answers.
 
     `accuracy` is computed from the selected sample of each question. Questions without a valid sample count as
-    incorrect, or are excluded with `parsed_only`, as in the published code; `over_all` and `over_parsed` always report
-    both. `parse_rate` is the fraction of questions with a valid sample, `sample_parse_rate` the fraction of valid
-    samples, and `unparsed` counts the reasons why samples are invalid.
+    incorrect; with `parsed_only` they are excluded, as in the published code. `over_all` and `over_parsed` report both.
+    `parse_rate` is the fraction of questions with a valid sample, `sample_parse_rate` is the fraction of valid samples,
+    and `unparsed` counts the reasons why samples are invalid.
     """
     parsed = [answer for answer in answers if answer.choice is not None]
     scored = parsed if parsed_only else list(answers)
@@ -62,7 +62,7 @@ def score_samples(answers: Sequence[Answer], parsed_only: bool = False) -> dict[
 
 
 def score_free_form(answers: Sequence[Answer], judge: str | None) -> dict[str, Any]:
-    """Returns the scores of free-form answers; `accuracy` is by the verdicts of the judge, or by exact match.
+    """Returns the scores of free-form answers. `accuracy` uses the verdicts of the judge, or exact match without one.
 
     Empty answers, and answers without a verdict, count as incorrect.
     """
@@ -93,7 +93,7 @@ def score_free_form(answers: Sequence[Answer], judge: str | None) -> dict[str, A
 
 
 def score_groups(answers: Sequence[Answer]) -> dict[str, dict[str, Any]]:
-    """Returns the accuracy over each kind of question, with its chance level."""
+    """Returns the accuracy and the chance level of each group of questions."""
     return {
         group: {**accuracy(members), "chance": mean([chance(answer) for answer in members])}
         for group, members in group_answers(answers).items()
@@ -101,7 +101,7 @@ def score_groups(answers: Sequence[Answer]) -> dict[str, dict[str, Any]]:
 
 
 def score_verdicts(answers: Sequence[Answer], judge: str) -> dict[str, Any]:
-    """Returns counts of the verdicts and rates; `correct_if_attempted` is the accuracy over attempted answers."""
+    """Returns the counts of the verdicts, and rates. `correct_if_attempted` is the accuracy over attempted answers."""
     verdicts = Counter(answer.verdict for answer in answers if answer.verdict)
     judged = [answer for answer in answers if answer.verdict]
     attempted = [answer for answer in judged if answer.verdict != "not_attempted"]
@@ -126,11 +126,11 @@ def chance_and_overflow(answers: Sequence[Answer]) -> dict[str, Any]:
 
 
 def score_multiple_answers(answers: Sequence[Answer]) -> dict[str, Any]:
-    """Returns scores of the questions that may have several correct options; empty if there are none.
+    """Returns the scores of the questions that may have several correct choices; empty if there are none.
 
-    `exact`: 1 for exactly the correct options, as in `accuracy`. `partial`: also 0.25 for a proper subset of the
-    correct options, the rule of L-Eval for Coursera's exams (An et al. 2023; the paper, App. A.3, states no rule).
-    `options`: the fraction of options that are correctly chosen or correctly not chosen.
+    `exact`: 1 for exactly the correct choices, as in `accuracy`. `partial`: also 0.25 for a proper subset of the
+    correct choices, L-Eval's rule for Coursera's exams (An et al. 2023; the paper, App. A.3, states no rule).
+    `options`: the fraction of choices that are correctly chosen or correctly not chosen.
     """
     multiple = [answer for answer in answers if isinstance(answer.answer, list)]
     if not multiple:
@@ -138,7 +138,7 @@ def score_multiple_answers(answers: Sequence[Answer]) -> dict[str, Any]:
     scores: dict[str, AnswerScore] = {
         "exact": lambda answer: answer.correct,
         "partial": partial_credit,
-        "options": option_accuracy,
+        "options": accuracy_by_choice,
     }
     return {"multiple_answers": {name: accuracy(multiple, score) for name, score in scores.items()}}
 
@@ -148,18 +148,18 @@ def partial_credit(answer: Answer) -> float:
     return 1.0 if chosen == correct else PARTIAL_CREDIT if chosen and chosen < correct else 0.0
 
 
-def option_accuracy(answer: Answer) -> float:
-    """Returns the fraction of options that are correctly chosen or not chosen; 0 for an answer without a choice."""
+def accuracy_by_choice(answer: Answer) -> float:
+    """Returns the fraction of choices that are correctly chosen or not chosen; 0 for an answer without a choice."""
     chosen, correct = choice_set(answer.choice), choice_set(answer.answer)
     return 1 - len(chosen ^ correct) / len(answer.choices) if chosen else 0.0
 
 
 def chance(answer: Answer) -> float:
-    """Returns the accuracy of choosing an option, or a nonempty set of options, at random; 0 without options."""
-    options = len(answer.choices)
-    if not options:
+    """Returns the accuracy of a random choice, or of a random nonempty set of choices; 0 without choices."""
+    count = len(answer.choices)
+    if not count:
         return 0.0
-    return 1 / (2**options - 1) if isinstance(answer.answer, list) else 1 / options
+    return 1 / (2**count - 1) if isinstance(answer.answer, list) else 1 / count
 
 
 def group_answers(answers: Sequence[Answer]) -> dict[str, list[Answer]]:
@@ -174,7 +174,7 @@ def accuracy(answers: Sequence[Answer], score: AnswerScore = lambda answer: answ
 
 
 def mean_with_interval(name: str, answers: Sequence[Answer], score: AnswerScore) -> dict[str, Any]:
-    """Returns the mean score with its standard error clustered by document, whose questions are not independent."""
+    """Returns the mean score and its standard error, clustered by document: its questions are not independent."""
     values = [float(score(answer)) for answer in answers]
     average, error = mean(values), clustered_error(values, [answer.document_id for answer in answers])
     return {
@@ -187,7 +187,7 @@ def mean_with_interval(name: str, answers: Sequence[Answer], score: AnswerScore)
 
 
 def score_interval(average: float, error: float, count: int) -> list[float]:
-    """Returns the normal interval of a mean; if all are correct, or all are incorrect, Wilson's (1927)."""
+    """Returns the normal interval of a mean, or Wilson's (1927) if all answers are correct or all are incorrect."""
     quantile = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
     if count and average in (0, 1):
         width = quantile**2 / (count + quantile**2)
@@ -196,24 +196,24 @@ def score_interval(average: float, error: float, count: int) -> list[float]:
 
 
 def with_interval(name: str, answers: Sequence[Answer], score: AnswerScore) -> dict[str, Any]:
-    """Returns a score and its interval under two keys, to be merged into another score over the same questions."""
+    """Returns a score and its interval under two keys, to be merged into a score over the same questions."""
     result = mean_with_interval(name, answers, score)
     return {name: result[name], f"{name}_{INTERVAL}": result[INTERVAL]}
 
 
 def valid_fraction(answer: Answer) -> float:
-    """Returns the fraction of a question's samples that are valid; all questions have the same number of samples."""
+    """Returns the fraction of a question's samples that are valid. All questions have the same number of samples."""
     return mean([choice is not None for choice in answer.samples])
 
 
 def expected_accuracy(answer: Answer) -> float:
-    """Returns the fraction of valid samples that are correct: accuracy without the variance of selecting one."""
+    """Returns the fraction of valid samples that are correct: the accuracy without the variance of selecting one."""
     valid = [choice_set(choice) for choice in answer.samples if choice is not None]
     return valid.count(choice_set(answer.answer)) / len(valid) if valid else 0.0
 
 
 def majority_vote(answer: Answer) -> float:
-    """Returns 1 if the most frequent choice is correct, or 1/n if it is one of n tied choices."""
+    """Returns 1 if the most frequent choice is correct, or 1/n if the correct choice is one of n tied choices."""
     votes = Counter(choice_set(choice) for choice in answer.samples if choice is not None)
     if not votes:
         return 0.0
@@ -244,8 +244,8 @@ def mean(values: Sequence[float]) -> float:
 def clustered_error(values: Sequence[float], clusters: Sequence[str]) -> float:
     """Returns the cluster-robust standard error of the mean.
 
-    With fewer than ten clusters it is unreliable and may be close to zero by chance; the result is then at least the
-    standard error of independent questions.
+    With fewer than ten clusters, it is unreliable and may be close to zero by chance. The result is then at least the
+    standard error for independent questions.
     """
     if not values:
         return 0.0

@@ -31,7 +31,7 @@ def run(
     """Runs all tasks and returns their headline scores. Raises DataError if a task has nothing to evaluate.
 
     Records that an interrupted evaluation saved in the checkpoints folder are reused. `data_losses` are those of the
-    stages before; every task's scores repeat them next to the task's own. `response_cache` stores replies of judges.
+    earlier stages, which the scores of every task repeat. `response_cache` stores the replies of judges.
     """
     for name, task in tasks.items():
         validate_task(task, name, inputs[name])

@@ -12,7 +12,7 @@ from entigraph.errors import ConfigError, LLMError
 from entigraph.evaluation.backends.transformers_backend import TransformersBackend
 from entigraph.evaluation.base import Generation, Prompt, Sampling
 from entigraph.evaluation.models_under_test import EndpointModel
-from entigraph.evaluation.parsing import NO_LINE, NO_OPTION, NOT_ONE_LETTER, parse_choice, parse_choice_as_authors
+from entigraph.evaluation.parsing import NO_LINE, NOT_ONE_LETTER, OUT_OF_RANGE, parse_choice, parse_choice_as_authors
 from entigraph.evaluation.scoring import accuracy, expected_accuracy, majority_vote, pass_at
 from entigraph.evaluation.tasks.closed_book_cot import AnswerProtocol, ClosedBookCoT
 from entigraph.evaluation.tasks.prompt_files import read_examples
@@ -34,7 +34,7 @@ from tests.evaluation.scripted_server import Scripted, scripted
         (" He left.\nAnswer: CAB.\n", NOT_ONE_LETTER, 1),
         (" He left.\nAnswer: AA.\n", NOT_ONE_LETTER, NO_LINE),
         (" He left.\nAnswer: C\n", NOT_ONE_LETTER, NO_LINE),
-        (" He left.\nAnswer: E.\n", NO_OPTION, NO_LINE),
+        (" He left.\nAnswer: E.\n", OUT_OF_RANGE, NO_LINE),
         (" He left.\nAnswer: c.\n", NOT_ONE_LETTER, NO_LINE),
         (" He left.\nAnswer: C. He left.\n", NOT_ONE_LETTER, NO_LINE),
         (" He left.\nAnswer:\n", NOT_ONE_LETTER, NO_LINE),
@@ -49,7 +49,7 @@ def test_parse_choice(text: str, ours: int | str, theirs: int | str) -> None:
 
 
 def test_parse_choice_rejects_letters_without_option() -> None:
-    assert parse_choice("Answer: E.", 5) == 4 and parse_choice("Answer: C.", 2) == NO_OPTION
+    assert parse_choice("Answer: E.", 5) == 4 and parse_choice("Answer: C.", 2) == OUT_OF_RANGE
 
 
 def test_prompt_has_the_structure_of_the_paper() -> None:
@@ -248,7 +248,7 @@ def test_unanswered_questions_are_retried_by_the_next_run(tmp_path: Path) -> Non
         return 500 if any(item in str(body) for item in down) else answers_all_but()(body)
 
     with scripted(answers) as server:
-        with pytest.raises(LLMError, match="1 of 4 prompts got no answer"):
+        with pytest.raises(LLMError, match="1 of 4 prompts were not answered"):
             evaluate(server, tmp_path, ClosedBookCoT(samples=2), count=4, attempts=1)
         assert not (tmp_path / "out" / "scores.json").exists()
         down.clear()

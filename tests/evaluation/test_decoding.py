@@ -60,10 +60,10 @@ def test_sampling_frequencies_match_probabilities(backend: TransformersBackend) 
 
 def test_samples_of_large_vocabularies_are_chosen_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     logits = torch.randn(7, 500, generator=torch.Generator().manual_seed(0))
-    draws = np.random.default_rng(0).random(7)
-    whole = choose_tokens(logits, draws, 0.5)
+    uniforms = np.random.default_rng(0).random(7)
+    whole = choose_tokens(logits, uniforms, 0.5)
     monkeypatch.setitem(decoding.MAX_PROBABILITIES, "cpu", 1_000)
-    assert torch.equal(choose_tokens(logits, draws, 0.5), whole)
+    assert torch.equal(choose_tokens(logits, uniforms, 0.5), whole)
 
 
 def test_model_without_numbers_is_reported(backend: TransformersBackend, monkeypatch: pytest.MonkeyPatch) -> None:

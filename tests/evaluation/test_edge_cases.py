@@ -8,7 +8,7 @@ import pytest
 from entigraph.errors import DataError
 from entigraph.evaluation.base import TaskInputs
 from entigraph.evaluation.models_under_test import EndpointModel, LocalModel
-from entigraph.evaluation.parsing import NO_LINE, NO_OPTION
+from entigraph.evaluation.parsing import NO_LINE, OUT_OF_RANGE
 from entigraph.evaluation.tasks.closed_book import ClosedBook
 from entigraph.evaluation.tasks.closed_book_cot import ClosedBookCoT
 from entigraph.storage.jsonl import read_jsonl, write_jsonl
@@ -80,7 +80,7 @@ def options(count: int, **changes: Any) -> Question:
 def test_two_and_nine_options(tmp_path: Path) -> None:
     questions = [options(2, answer=0), options(9, answer=4)]
     scores, answers, _ = run_scripted(tmp_path, questions, letter("E"))
-    assert [answer.choice for answer in answers] == [None, 4] and answers[0].unparsed == {NO_OPTION: 4}
+    assert [answer.choice for answer in answers] == [None, 4] and answers[0].unparsed == {OUT_OF_RANGE: 4}
     assert scores["chance"] == pytest.approx((1 / 2 + 1 / 9) / 2) and scores["accuracy"] == 0.5
     assert scores["pass_at"]["1"]["accuracy"] == 0.5 and scores["pass_at"]["1"]["questions"] == 2
 

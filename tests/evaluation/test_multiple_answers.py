@@ -10,7 +10,7 @@ from entigraph.errors import DataError
 from entigraph.evaluation.backends.transformers_backend import TransformersBackend
 from entigraph.evaluation.base import Generation
 from entigraph.evaluation.models_under_test import EndpointModel
-from entigraph.evaluation.parsing import NO_LINE, NO_OPTION, NOT_LETTERS, parse_choices
+from entigraph.evaluation.parsing import NO_LINE, NOT_LETTERS, OUT_OF_RANGE, parse_choices
 from entigraph.evaluation.tasks.closed_book import ClosedBook
 from entigraph.evaluation.tasks.closed_book_cot import AnswerProtocol, ClosedBookCoT
 from entigraph.evaluation.tasks.prompt_files import read_examples
@@ -37,7 +37,7 @@ from tests.evaluation.scripted_server import scripted
         (" Both.\nAnswer: a, c.", NOT_LETTERS),
         (" None.\nAnswer: none.", NOT_LETTERS),
         (" None.\nAnswer:\n", NOT_LETTERS),
-        (" Both.\nAnswer: A, E.", NO_OPTION),
+        (" Both.\nAnswer: A, E.", OUT_OF_RANGE),
         (" It is A and C.", NO_LINE),
         ("", NO_LINE),
     ],
@@ -47,7 +47,7 @@ def test_parse_choices(text: str, expected: list[int] | str) -> None:
 
 
 def test_parse_choices_of_two_and_six_options() -> None:
-    assert parse_choices("Answer: A, B.", 2) == [0, 1] and parse_choices("Answer: B, C.", 2) == NO_OPTION
+    assert parse_choices("Answer: A, B.", 2) == [0, 1] and parse_choices("Answer: B, C.", 2) == OUT_OF_RANGE
     assert parse_choices("Answer: A, F.", 6) == [0, 5]
 
 
@@ -145,7 +145,7 @@ def test_malformed_question_is_reported_with_its_line(line: dict[str, Any], mess
 
 def test_closed_book_rejects_multiple_answers(tmp_path: Path) -> None:
     source = write_inputs(tmp_path, [make_question(0), make_question(1, answer=[0, 1])])
-    with pytest.raises(DataError, match=r"1 of 2 questions may have several correct options \(q1\).*closed_book_cot"):
+    with pytest.raises(DataError, match=r"1 of 2 questions may have several correct choices \(q1\).*closed_book_cot"):
         ClosedBook().load_questions(source)
 
 

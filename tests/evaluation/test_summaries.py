@@ -216,7 +216,7 @@ def test_failed_summaries_are_retried_by_the_next_run(tmp_path: Path) -> None:
         return 500 if down and "The question" in str(body) else ["Known."]
 
     with scripted(answers) as server:
-        with pytest.raises(LLMError, match="1 of 3 prompts got no answer"):
+        with pytest.raises(LLMError, match="1 of 3 prompts were not answered"):
             through(server, tmp_path, task, attempts=1)
         down.clear()
         before = len(server.requests)

@@ -1,7 +1,8 @@
 """Batched sampling from a Hugging Face model: the shared prefix is computed once, and finished rows leave the batch.
 
-The random numbers of a sample are seeded with its prompt's key and its sample index. Other rows in the batch affect
-only the last digits of the logits, so they change a token only if its random number is at the boundary of two tokens.
+The random numbers of a sample are seeded with the key of its prompt and its sample index. The other rows of a batch
+affect only the last digits of the logits: they change a token only if its random number falls on the boundary between
+two tokens.
 """
 
 import copy
@@ -21,8 +22,8 @@ from transformers.cache_utils import DynamicLayer
 from entigraph.evaluation.backends.likelihoods import check_numbers
 from entigraph.evaluation.base import Generation, Sampling
 
-STOP_WINDOW = 32  # number of last tokens searched for a stop string
-DRAWS_PER_BLOCK = 64
+STOP_WINDOW = 32  # the last tokens, which are searched for a stop string
+NUMBERS_PER_BLOCK = 64
 PREALLOCATED_TOKENS = 64
 # Maximum number of probabilities (fp64) in memory. On a CPU they stay in its cache, which is four times as fast with a
 # vocabulary of 262k.
@@ -40,7 +41,7 @@ class DecodingRow:
 
 
 class PreallocatedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
-    """Stores keys and values in preallocated buffers: transformers' layer copies all of them for every token."""
+    """Stores keys and values in preallocated buffers. The layer of transformers copies all of them for every token."""
 
     buffers: Any = None  # (keys, values), each (rows, heads, capacity, head size)
 
@@ -67,7 +68,7 @@ class PreallocatedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
 
 
 def grow(old: Any, new: Any, capacity: int) -> Any:
-    """Returns a buffer for `capacity` tokens that starts with the old ones."""
+    """Returns a buffer for `capacity` tokens that starts with the `old` ones."""
     buffer = new.new_empty(*new.shape[:2], capacity, new.shape[-1])
     if old.numel():
         buffer[:, :, : old.shape[-2]] = old
@@ -103,9 +104,9 @@ class BatchDecoder:
                     yield row.prompt, sampling.repeat(pending.pop(row.prompt))
 
     def batches(self, encoded: Sequence[list[int]], sampling: Sampling) -> Iterator[list[DecodingRow]]:
-        """Yields batches of rows with equal prompt length and at most `batch_tokens` of KV cache.
+        """Yields batches of rows with the same prompt length and at most `batch_tokens` tokens in the KV cache.
 
-        Without padding, attention needs no mask, which would make it copy all keys and values for every token.
+        Without padding, attention needs no mask, with which it would copy all keys and values for every token.
         """
         batch: list[DecodingRow] = []
         for index in sorted(range(len(encoded)), key=lambda index: (len(encoded[index]), index)):
@@ -121,7 +122,7 @@ class BatchDecoder:
 
     @torch.inference_mode()
     def compute_prefix(self, ids: list[int]) -> DynamicCache:
-        """Returns a KV cache of the prefix."""
+        """Returns the KV cache of the prefix."""
         cache = DynamicCache(config=self.model.config)
         cache.layers = [PreallocatedLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]  # type: ignore[no-untyped-call]
         if ids:
@@ -148,11 +149,11 @@ class BatchDecoder:
         prompt_indices = torch.tensor([prompts.index(row.prompt) for row in rows], device=self.device)
         cache.batch_select_indices(prompt_indices)
         logits = logits[prompt_indices]
-        active, draws = list(rows), draw_uniform(rows, keys, 0, sampling)
+        active, uniforms = list(rows), sample_uniform(rows, keys, 0, sampling)
         for step in range(sampling.max_tokens):
-            if step and step % DRAWS_PER_BLOCK == 0:
-                draws = draw_uniform(active, keys, step, sampling)
-            tokens = choose_tokens(logits, draws[:, step % DRAWS_PER_BLOCK], sampling.temperature)
+            if step and step % NUMBERS_PER_BLOCK == 0:
+                uniforms = sample_uniform(active, keys, step, sampling)
+            tokens = choose_tokens(logits, uniforms[:, step % NUMBERS_PER_BLOCK], sampling.temperature)
             self.append_tokens(active, tokens.tolist(), sampling)
             unfinished = [index for index, row in enumerate(active) if not row.finish_reason]
             if not unfinished or step + 1 == sampling.max_tokens:
@@ -160,14 +161,14 @@ class BatchDecoder:
             if len(unfinished) <= len(active) // 2:  # compact the batch once half of its rows have ended
                 indices = torch.tensor(unfinished, device=self.device)
                 cache.batch_select_indices(indices)
-                active, draws = [active[index] for index in unfinished], draws[unfinished]
+                active, uniforms = [active[index] for index in unfinished], uniforms[unfinished]
                 tokens = tokens[indices]
             logits = self.forward(tokens[:, None], cache)
         for row in active:
             row.finish_reason = row.finish_reason or "length"
 
     def forward(self, ids: Any, cache: DynamicCache) -> Any:
-        """Returns the logits after the last ids, of shape (rows, vocabulary)."""
+        """Returns the logits of the last position, of shape (rows, vocabulary)."""
         with self.autocast():
             output = self.model(
                 input_ids=torch.as_tensor(ids, device=self.device),
@@ -189,36 +190,36 @@ class BatchDecoder:
             row.ids.append(token)
             unfinished.append(row)
         for row, text in zip(unfinished, self.decode([row.ids[-STOP_WINDOW:] for row in unfinished]), strict=True):
-            # "^" matches at 0, which is the beginning of the text only if the text fits into the window.
+            # "^" matches at 0, which is the start of the text only if the window contains all of it.
             start = 1 if len(row.ids) > STOP_WINDOW else 0
             if any(stop in text for stop in sampling.stop) or (until and until.search(text, start)):
                 row.finish_reason = "stop"
 
 
-def draw_uniform(
+def sample_uniform(
     rows: Sequence[DecodingRow], keys: Sequence[str], step: int, sampling: Sampling
 ) -> np.ndarray[Any, Any]:
-    """Returns uniform random numbers of shape (rows, 64) for the steps from `step` on."""
+    """Returns uniform random numbers of shape (rows, NUMBERS_PER_BLOCK) for the steps from `step` on."""
     if sampling.temperature == 0:
-        return np.zeros((len(rows), DRAWS_PER_BLOCK))
-    draws = []
+        return np.zeros((len(rows), NUMBERS_PER_BLOCK))
+    uniforms = []
     for row in rows:
         label = f"{keys[row.prompt]}/{row.sample}/{step}".encode()
         seed = int.from_bytes(hashlib.blake2b(label, digest_size=16).digest(), "big")
-        draws.append(np.random.Generator(np.random.PCG64(seed)).random(DRAWS_PER_BLOCK))
-    return np.stack(draws)
+        uniforms.append(np.random.Generator(np.random.PCG64(seed)).random(NUMBERS_PER_BLOCK))
+    return np.stack(uniforms)
 
 
-def choose_tokens(logits: Any, draws: np.ndarray[Any, Any], temperature: float) -> Any:
-    """Returns one token per row: the most likely one, or a sample by inverse transform sampling with the row's draw."""
+def choose_tokens(logits: Any, uniforms: np.ndarray[Any, Any], temperature: float) -> Any:
+    """Returns one token per row: the most likely one, or a sample (inverse transform sampling of the row's number)."""
     if temperature == 0:
         return logits.argmax(-1)
     rows = max(1, MAX_PROBABILITIES["cpu" if logits.device.type == "cpu" else "cuda"] // logits.shape[-1])
-    parts = zip(logits.split(rows), torch.split(torch.as_tensor(draws, device=logits.device), rows), strict=True)
+    parts = zip(logits.split(rows), torch.split(torch.as_tensor(uniforms, device=logits.device), rows), strict=True)
     return torch.cat([sample_tokens(*part, temperature) for part in parts])
 
 
-def sample_tokens(logits: Any, draws: Any, temperature: float) -> Any:
+def sample_tokens(logits: Any, uniforms: Any, temperature: float) -> Any:
     cumulative = torch.softmax(logits.double() / temperature, dim=-1).cumsum(-1)
-    point = draws[:, None] * cumulative[:, -1:]
+    point = uniforms[:, None] * cumulative[:, -1:]
     return torch.searchsorted(cumulative, point, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)

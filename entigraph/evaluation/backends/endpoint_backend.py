@@ -14,8 +14,8 @@ class EndpointBackend:
     """Requests all samples of a prompt in one call, so that its prompt tokens are paid for once. A `chat` endpoint also
     receives the system prompt.
 
-    If an endpoint returns fewer samples, another request is sent for the remaining ones. The notes of the answers, such
-    as a parameter that the endpoint does not accept, are written to `notes`.
+    If an endpoint returns fewer samples, the backend requests the missing ones. The notes of the completions, such as a
+    parameter that the endpoint does not accept, are written to `notes`.
     """
 
     has_likelihoods = False
@@ -47,7 +47,7 @@ class EndpointBackend:
                     yield index, sampling.repeat(pending.pop(index))
         if unanswered:
             raise LLMError(
-                f"{unanswered:,} of {len(prompts):,} prompts got no answer: {reason.removeprefix(GAVE_UP)}. "
+                f"{unanswered:,} of {len(prompts):,} prompts were not answered: {reason.removeprefix(GAVE_UP)}. "
                 "Run the same command to retry them; answers so far are cached"
             )
 
@@ -67,12 +67,12 @@ class EndpointBackend:
 
 
 def is_lost(text: str, reason: str) -> bool:
-    """Returns whether a sample has no text although its length was not limited: it was refused, filtered or lost."""
+    """Returns whether a sample has no text for a reason other than its length: it was refused, filtered or lost."""
     return reason not in (STOP, LENGTH) or (reason == STOP and is_blank(text))
 
 
-def parse_generations(completion: Completion, wanted: int) -> list[Generation]:
-    """Returns up to `wanted` generations; a reason why there is no answer (rejected, refused) is repeated for each."""
+def parse_generations(completion: Completion, count: int) -> list[Generation]:
+    """Returns up to `count` generations. The reason for a missing answer (such as a refusal) applies to all of them."""
     if completion.finish_reason not in ANSWERED:
-        return [Generation("", completion.finish_reason)] * wanted
-    return [Generation(text, reason) for text, reason in split_choices(completion)[:wanted]]
+        return [Generation("", completion.finish_reason)] * count
+    return [Generation(text, reason) for text, reason in split_choices(completion)[:count]]

@@ -1,8 +1,8 @@
-"""Batched log-likelihoods with bounded memory: tokens are encoded once, and the number of logits in memory is limited.
+"""Batched log-likelihoods with bounded memory: shared prompts are encoded once, and few logits are in memory at a time.
 
-The options of a question share its prompt. The prompts of a batch are encoded once, padded on the left, so that the
-distances between tokens are right for sliding windows too; their KV cache is then copied to the rows of the options.
-Long rows are processed in chunks to bound the logits.
+The choices of a question share its prompt. The prompts of a batch are encoded once, padded on the left, so that the
+distances between tokens are correct for sliding windows too. Their KV cache is then copied to the rows of the choices.
+Long rows are processed in chunks, to limit the number of logits.
 """
 
 import inspect
@@ -21,16 +21,16 @@ from transformers import DynamicCache
 from entigraph.errors import ArtifactError
 from entigraph.evaluation.base import ScoredSequence
 
-# Maximum number of logits in memory; each takes 10 bytes (bf16, plus two fp32 copies). Every chunk reads all weights,
-# so GPUs are faster with few, large chunks.
+# The maximum number of logits in memory; each takes 10 bytes (bf16, and two copies in fp32). Every chunk reads all
+# weights, so GPUs are faster with few, large chunks.
 MAX_LOGITS = {"cpu": 2**25, "cuda": 2**28}
-# Prefix sharing changes the last bits of bf16 scores, so small models, which are fast without it, do not use it.
+# Prefix sharing changes the last bits of bf16 scores. Small models are fast without it and do not use it.
 MIN_PARAMETERS_TO_SHARE_PREFIXES = 10_000_000
 
 
 @dataclass(frozen=True)
 class ScoredRow:
-    """A row of a batch: the ids after the shared `prefix`, of which those from `first` on are scored."""
+    """A row of a batch: the ids after the shared `prefix`. The ids from index `first` on are scored."""
 
     prefix: tuple[int, ...]
     ids: Sequence[int]
@@ -46,10 +46,10 @@ class LikelihoodScorer:
     autocast: Callable[[], AbstractContextManager[object]]
 
     def score(self, sequences: Sequence[ScoredSequence], batch_tokens: int) -> Iterator[tuple[int, float]]:
-        """Yields the index and log-likelihood of each sequence, batch by batch.
+        """Yields the index and the log-likelihood of each sequence, batch by batch.
 
         A batch has at most `batch_tokens` tokens in its KV cache, including padding, but at least one sequence. The
-        longest sequences come first: memory is at its peak in the first batch, and the remaining time is not
+        longest sequences come first: the first batch needs the most memory, and the remaining time is not
         underestimated.
         """
         rows = split_prefixes(sequences) if self.shares_prefixes else [ScoredRow((), *each) for each in sequences]
@@ -88,7 +88,7 @@ class LikelihoodScorer:
     def score_in_one_pass(
         self, rows: Sequence[ScoredRow], ids: Tensor, cache: DynamicCache | None, mask: Tensor | None
     ) -> list[float]:
-        """Returns the log-likelihoods of rows that fit into one pass; the LM head runs on scored positions only."""
+        """Returns the log-likelihoods of rows that fit into one pass. The LM head runs on scored positions only."""
         start, end = min(row.first for row in rows) - 1, ids.shape[1] - 1
         positions = [(i, position) for i, row in enumerate(rows) for position in range(row.first, len(row.ids))]
         row_numbers, scored = torch.tensor(positions, device=self.device).T
@@ -106,7 +106,7 @@ class LikelihoodScorer:
         return sums
 
     def encode_prefixes(self, rows: Sequence[ScoredRow]) -> tuple[DynamicCache | None, Tensor | None]:
-        """Returns a KV cache with each row's prefix, and its mask of shape (rows, tokens); None without prefixes."""
+        """Returns the KV cache of the rows' prefixes and its mask of shape (rows, tokens); None without prefixes."""
         prefixes = list(dict.fromkeys(row.prefix for row in rows))
         if not any(prefixes):
             return None, None
@@ -124,7 +124,7 @@ class LikelihoodScorer:
     def forward(
         self, ids: Tensor, cache: DynamicCache | None, mask: Tensor | None, stop: int, logits_to_keep: int
     ) -> Tensor:
-        """Returns the last logits. `mask` is that of the prefixes; `stop` ids follow them, including this call's."""
+        """Returns the last logits. `mask` is the mask of the prefixes; `stop` is the number of ids after them."""
         inputs: dict[str, Any] = {"input_ids": ids, "use_cache": cache is not None, "logits_to_keep": logits_to_keep}
         if cache is not None:
             inputs["past_key_values"] = cache
@@ -156,7 +156,7 @@ class LikelihoodScorer:
 
 
 def check_numbers(values: Tensor, model: Any) -> None:
-    """Raises ArtifactError if a value is NaN: every choice would seem equally likely, and the first one be chosen."""
+    """Raises ArtifactError if a value is NaN, with which the first choice of every question would be chosen."""
     if values.isnan().any():
         raise ArtifactError(
             f"{model.name_or_path}: the logits are NaN; its training diverged or its weights are damaged"
@@ -164,7 +164,7 @@ def check_numbers(values: Tensor, model: Any) -> None:
 
 
 def split_prefixes(sequences: Sequence[ScoredSequence]) -> list[ScoredRow]:
-    """Splits off unscored prefixes that sequences share, except for their last token, which predicts a scored one."""
+    """Splits off the unscored prefixes that sequences share, without their last token, which predicts a scored one."""
     prefixes = [tuple(sequence.ids[: sequence.first - 1]) for sequence in sequences]
     counts = Counter(prefixes)
     prefixes = [prefix if counts[prefix] > 1 else () for prefix in prefixes]
@@ -175,10 +175,11 @@ def split_prefixes(sequences: Sequence[ScoredSequence]) -> list[ScoredRow]:
 
 
 def batch_rows(rows: Sequence[ScoredRow], batch_tokens: int, max_scored: int) -> Iterator[list[int]]:
-    """Yields batches of indices sorted by length, with at most `batch_tokens` including padding and `max_scored`
-    positions whose logits are needed, at least one row each: all logits of a batch then come from one forward pass.
+    """Yields batches of indices, sorted by length, of at least one row each.
 
-    Rows with the same prefix stay together, and rows with and without a prefix do not share a batch.
+    A batch has at most `batch_tokens` tokens, including padding, and at most `max_scored` positions whose logits are
+    needed: all of its logits then come from one forward pass. Rows with the same prefix stay together, and rows with
+    and without a prefix do not share a batch.
     """
     lengths = [len(row.prefix) + len(row.ids) for row in rows]
     longest: dict[tuple[int, ...], int] = {}

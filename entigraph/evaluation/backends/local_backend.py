@@ -24,7 +24,7 @@ class ChatTemplate:
     tokenizer: Any
 
     def render(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """Returns the complete prompt, including the BOS token, with CUT inside special tokens of the messages."""
+        """Returns the complete prompt, including the BOS token, with CUT inside the special tokens of messages."""
         plain = [
             {**message, "content": cut_special_tokens(message["content"], self.special_tokens)} for message in messages
         ]
@@ -56,9 +56,9 @@ def load_chat_template(path: str) -> ChatTemplate | None:
 
 
 class LocalBackend(ABC):
-    """`bos_id` is prepended to every prompt, as to every text in training; None for no BOS. `max_length` is the context
-    length in tokens. Generation ends at the model's `end_ids`, at `bos_id`, and at the end-of-turn token of the `chat`
-    template. The reasoning of a model with a chat template is removed from its texts.
+    """`bos_id` is prepended to every prompt, as to every text in training; None for no BOS token. `max_length` is the
+    context length in tokens. Generation ends at the model's `end_ids`, at `bos_id`, and at the end-of-turn token of the
+    `chat` template. The reasoning of a model with a chat template is removed from its texts.
     """
 
     has_likelihoods = True
@@ -83,10 +83,10 @@ class LocalBackend(ABC):
 
     @abstractmethod
     def score(self, sequences: Sequence[ScoredSequence], batch_tokens: int) -> Iterator[tuple[int, float]]:
-        """Yields the index of each sequence with its log-likelihood in nats. The last id is only predicted."""
+        """Yields the index of each sequence and its log-likelihood in nats. The last id is only a target."""
 
     def encode(self, text: str) -> list[int]:
-        """Encodes special tokens in the text as ordinary text, as in training."""
+        """Encodes a text. Its special tokens are encoded as ordinary text, as in training."""
         return [*self.bos, *self.plain_text.encode(text)]
 
     def encode_rendered(self, text: str) -> list[int]:
@@ -108,7 +108,7 @@ class LocalBackend(ABC):
         return ScoredSequence(ids, max(1, min(prompt_length, len(ids) - 1)))
 
     def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
-        """Decodes ids without special tokens, except for the tags of reasoning."""
+        """Decodes ids without special tokens, but with the tags of reasoning."""
         if self.chat is None:
             return [self.tokenizer.decode(list(row)) for row in rows]
         kept = [[token for token in row if token not in self.hidden_ids] for row in rows]

@@ -1,4 +1,4 @@
-"""Backend that runs a model in the vLLM engine, in a separate process tree; requests and replies are token ids."""
+"""Backend that runs a model in the vLLM engine, in separate processes. Requests and replies contain token ids."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from entigraph.llm.base import Notify
 from entigraph.llm.vllm.engine_config import VLLMEngineConfig
 from entigraph.llm.vllm.engine_replicas import start_engines
 
-# The last token of a scored sequence needs no position in the model's context, but vLLM counts it.
+# The last token of a scored sequence needs no position in the model's context, although vLLM counts it.
 EXTRA_POSITION = {"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"}
 
 Reply = Mapping[str, Any]
@@ -45,7 +45,7 @@ class VllmBackend(LocalBackend):
         notify: Notify,
     ) -> None:
         super().__init__(tokenizer, bos_id, max_length, end_ids, chat)
-        self.numbers = count()
+        self.request_ids = count()
         self.replies: SimpleQueue[Reply | LLMError] = SimpleQueue()
         arguments = options.engine_arguments(path) | {"max_model_len": max_length + 1} | options.arguments
         self.worker = start_engines(options, {"engine": arguments, "chat": None}, log, notify, self, EXTRA_POSITION)
@@ -68,7 +68,7 @@ class VllmBackend(LocalBackend):
             yield fitting[position], sampling.repeat(generations)
 
     def decode_choice(self, prompt: Sequence[int], choice: Mapping[str, Any], sampling: Sampling) -> Generation:
-        """Decodes with this backend's tokenizer; vLLM's token ids include the end-of-text token."""
+        """Decodes a choice with this backend's tokenizer. The ids of vLLM include the end-of-text token."""
         (text,) = self.decode([[token for token in choice["token_ids"] if token not in self.ends]])
         generation = sampling.truncate(text, choice["finish_reason"])
         return replace(generation, text=self.remove_reasoning(prompt, generation.text))
@@ -83,9 +83,9 @@ class VllmBackend(LocalBackend):
         """Sends (seed, body) requests, and yields (index, reply) in order of arrival."""
         pending = {}
         for position, (seed, body) in enumerate(requests):
-            number = next(self.numbers)
-            pending[number] = position
-            self.worker.write(json.dumps({"number": number, "seed": seed, "body": body}).encode() + b"\n")
+            request_id = next(self.request_ids)
+            pending[request_id] = position
+            self.worker.write(json.dumps({"number": request_id, "seed": seed, "body": body}).encode() + b"\n")
         while pending:
             reply = self.replies.get()
             if isinstance(reply, LLMError):
@@ -107,5 +107,5 @@ class VllmBackend(LocalBackend):
 
 
 def prompt_seed(prompt: Prompt) -> int:
-    """Returns the seed of a prompt's first sample; vLLM increments it for further samples."""
+    """Returns the seed of a prompt's first sample; vLLM increments it for the others."""
     return int.from_bytes(hashlib.blake2b(prompt.key.encode(), digest_size=8).digest(), "big") >> 2

@@ -34,7 +34,7 @@ class AnswerLoss(EvaluationTask):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _ = self.free_form  # validates the shared options
+        _ = self.free_form  # validates the shared settings
 
     @property
     def free_form(self) -> FreeForm:
@@ -89,7 +89,7 @@ class AnswerLoss(EvaluationTask):
 
 
 def build_likelihood(question: Question, scores: Sequence[tuple[float | None, str]]) -> AnswerLikelihood:
-    """Returns the record of the most likely answer; its `nats` are None if every answer exceeds the context."""
+    """Returns the record of the most likely answer. `nats` is None if every answer exceeds the context."""
     known = [(score, text) for score, text in scores if score is not None]
     best, text = max(known, default=(None, scores[0][1]))
     return AnswerLikelihood(

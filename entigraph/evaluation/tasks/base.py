@@ -58,7 +58,7 @@ class TaskContext:
         id_field: str,
         unit: str,
     ) -> Path:
-        """Writes `PREFIX-TASK.jsonl` with one record per id, in that order, and returns its path.
+        """Writes `PREFIX-TASK.jsonl` with one record per id, in the order of `ids`, and returns its path.
 
         `produce` receives the ids without a record. Its records are saved one by one, so that a killed evaluation
         resumes where it stopped.
@@ -79,7 +79,7 @@ class TaskContext:
 
 @dataclass(frozen=True)
 class UsageEstimate:
-    """Size of a task's requests to an endpoint, for cost estimates. `max_completion_tokens` is over all samples."""
+    """The size of a task's requests to an endpoint, for cost estimates. `max_completion_tokens` is over all samples."""
 
     items: str
     prompt_characters: int
@@ -89,16 +89,16 @@ class UsageEstimate:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationTask(ABC):
-    """`corpus` is a corpus folder; None is the run's own corpus. `metrics` are described in evaluation/metrics.py."""
+    """`corpus` is a corpus folder, or None for the run's corpus. `metrics` are described in evaluation/metrics.py."""
 
     corpus: str | None = runtime_field(None)
     metrics: dict[str, Any] = field(default_factory=dict)
     uses_questions: ClassVar[bool] = False
-    measures_accuracy: ClassVar[bool] = False  # writes answers and their accuracy, as QuestionTask does
+    measures_accuracy: ClassVar[bool] = False  # writes answers and their accuracy, like QuestionTask
     needs_likelihoods: ClassVar[bool] = False
     needs_retrieval: ClassVar[bool] = False
     needs_transformers: ClassVar[bool] = False  # uses the Hugging Face model itself
-    headline_keys: ClassVar[Sequence[str]] = ()  # entries of its scores that the manifest repeats
+    headline_keys: ClassVar[Sequence[str]] = ()  # scores that are copied to the manifest
 
     def __post_init__(self) -> None:
         check_metrics(self.metrics)
@@ -117,7 +117,7 @@ class EvaluationTask(ABC):
 
     @property
     def cache_key(self) -> dict[str, Any]:
-        """Returns extra fields of the cache key, such as digests of files that the options refer to."""
+        """Returns additional fields of the cache key, such as digests of files that the settings name."""
         return {}
 
     def check(self) -> None:  # noqa: B027
@@ -131,7 +131,7 @@ class EvaluationTask(ABC):
         return None
 
     def estimate_judge_usage(self, inputs: TaskInputs) -> UsageEstimate | None:
-        """Returns the largest size of the requests to the task's judge for one model; None without a judge."""
+        """Returns an upper bound on the size of the judge's requests for one model; None without a judge."""
         return None
 
     def compute_metric_scores(self, records: Path, kind: type[Any]) -> dict[str, Any]:
@@ -139,7 +139,7 @@ class EvaluationTask(ABC):
         return {"metrics": compute_metrics(self.metrics, list(read_jsonl(records, kind)))} if self.metrics else {}
 
     def data_losses(self, scores: Mapping[str, Any]) -> Sequence[DataLoss]:
-        """Returns what the scores omit or count as incorrect without an answer. Called with `evaluate`'s result."""
+        """Returns what the scores omit, or count as incorrect without an answer. `scores` is `evaluate`'s result."""
         return ()
 
     def describe(self, scores: Mapping[str, Any]) -> str:

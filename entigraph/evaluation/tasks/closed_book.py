@@ -1,4 +1,4 @@
-"""Closed-book multiple choice by option likelihood, for models too small for chain-of-thought."""
+"""Closed-book multiple choice by the likelihood of each choice, for models too small for chains of thought."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ PLACEHOLDERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class ClosedBook(QuestionTask):
-    """Scores each option as a continuation of the prompt, like lm-eval: by its log-likelihood (`accuracy`), and by its
+    """Scores each choice as a continuation of the prompt, like lm-eval: by its log-likelihood (`accuracy`), and by its
     log-likelihood divided by its length in characters (`accuracy_norm`, lm-eval's acc_norm).
 
     `prompt` contains {question}. For a question with an intermediate thought, the thought is first generated greedily
@@ -41,13 +41,13 @@ class ClosedBook(QuestionTask):
             check_placeholders(key, getattr(self, key), placeholders)
 
     def load_questions(self, inputs: TaskInputs) -> list[Question]:
-        """Returns the questions. Raises DataError if one may have several correct options: likelihoods select one."""
+        """Returns the questions. Raises DataError if one may have several correct choices: likelihoods select one."""
         questions = super().load_questions(inputs)
         multiple = [question.id for question in questions if question.multiple_answers]
         if multiple:
             raise DataError(
                 f"{inputs.questions}: {len(multiple):,} of {len(questions):,} questions may have several correct "
-                f"options ({multiple[0]}), and likelihoods select only one; use samples: "
+                f"choices ({multiple[0]}), and likelihoods select only one; use samples: "
                 f"evaluation={'open' if self.needs_retrieval else 'closed'}_book_cot"
             )
         return questions
@@ -67,14 +67,14 @@ class ClosedBook(QuestionTask):
             for choice in question.choices
         ]
         counts = [len(question.choices) for question in questions]
-        indices = [(index, option) for index, count in enumerate(counts) for option in range(count)]
+        indices = [(index, choice) for index, count in enumerate(counts) for choice in range(count)]
         scores: list[dict[int, float | None]] = [{} for _ in questions]
         for pair, score in backend.loglikelihoods(pairs, self.batch_tokens):
-            index, option = indices[pair]
-            scores[index][option] = score
+            index, choice = indices[pair]
+            scores[index][choice] = score
             if len(scores[index]) == counts[index]:
-                options = [value for _, value in sorted(scores[index].items())]
-                yield choose_by_likelihood(questions[index], thoughts[index], options, retrieved[index], prompts[index])
+                ordered = [value for _, value in sorted(scores[index].items())]
+                yield choose_by_likelihood(questions[index], thoughts[index], ordered, retrieved[index], prompts[index])
 
     def build_prompts(
         self, questions: Sequence[Question], contexts: Sequence[str], backend: Backend
@@ -88,7 +88,7 @@ class ClosedBook(QuestionTask):
         indices = list(thought_prompts)
         sampling = Sampling(max_tokens=self.thought_tokens, stop=(".",))
         thoughts = {
-            indices[position]: samples[0].text if samples else ""  # the options will exceed the context too
+            indices[position]: samples[0].text if samples else ""  # the choices will exceed the context too
             for position, samples in backend.sample(
                 [Prompt(questions[i].id, thought_prompts[i]) for i in indices], sampling
             )
@@ -106,7 +106,7 @@ class ClosedBook(QuestionTask):
 
 
 def check_placeholders(key: str, template: str, placeholders: Sequence[str]) -> None:
-    """Raises ConfigError if a placeholder is missing in a template, or unknown."""
+    """Raises ConfigError if a template lacks a placeholder, or has an unknown one."""
     missing = [placeholder for placeholder in placeholders if placeholder not in template]
     if missing:
         raise ConfigError(f"evaluation prompt {key}: {template!r} lacks {', '.join(missing)}")
@@ -123,19 +123,19 @@ def choose_by_likelihood(
     retrieved: RetrievedPassages | None = None,
     prompt: str = "",
 ) -> Answer:
-    """Returns the answer with the most likely option, or without a choice if a score is None (context exceeded)."""
-    known = [score for score in scores if score is not None]
-    overflowed = len(known) < len(scores)
+    """Returns the answer with the most likely choice, or without a choice if a score is None (context exceeded)."""
+    loglikelihoods = [score for score in scores if score is not None]
+    overflowed = len(loglikelihoods) < len(scores)
     by_sum = by_length = None
     if not overflowed:
-        by_sum = argmax(known)
-        by_length = argmax([score / len(choice) for score, choice in zip(known, question.choices, strict=True)])
+        by_sum = argmax(loglikelihoods)
+        by_length = argmax([score / len(text) for score, text in zip(loglikelihoods, question.choices, strict=True)])
     return Answer(
         **answer_fields(question, prompt, retrieved),
         thought=thought,
         choices=question.choices,
         overflowed=overflowed,
-        scores=[] if overflowed else known,
+        scores=[] if overflowed else loglikelihoods,
         choice=by_sum,
         choice_norm=by_length,
         answer=question.answer,
@@ -145,5 +145,5 @@ def choose_by_likelihood(
 
 
 def argmax(scores: Sequence[float]) -> int:
-    """Returns the index of the highest score; the first one in case of ties."""
+    """Returns the index of the highest score, the first one if several are equal."""
     return max(range(len(scores)), key=scores.__getitem__)

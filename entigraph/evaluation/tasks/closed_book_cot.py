@@ -28,7 +28,7 @@ from entigraph.storage.fingerprints import digest
 from entigraph.storage.schemas import Answer, Choice, Question, choice_set
 
 NEXT_EXAMPLE = "## Example"
-# System prompt for chat models; a base model needs none to continue the examples.
+# The system prompt of chat models; a base model continues the examples without one.
 SYSTEM = (
     "Go on with the text in exactly the form of its examples: answer the last question only, with one paragraph of "
     'thought and then one line of the form "Answer: {form}.", and write nothing after it.'
@@ -56,10 +56,10 @@ class ClosedBookCoT(QuestionTask):
 
     `examples` names a file in evaluation/tasks/prompts. It has the structure of the paper's prompt including its quirks
     (the first example says twice that one choice is correct, the third writes "Choices:"). Questions that may have
-    several correct options use `examples_several`, with answers like "Answer: X, Y."; the paper has such questions
+    several correct choices use `examples_several`, with answers like "Answer: X, Y."; the paper has such questions
     (App. A.3) but prints no prompt for them. `samples` and `titles` default to the protocol's values. Temperature 0.1
     and 300 tokens are from the published code; the paper states neither. `texts_kept` is the number of samples per
-    question saved with their text; only the letter of the others is saved. `seed` selects the scored sample.
+    question whose text is saved; of the others, only the choice is. `seed` selects the scored sample.
     """
 
     protocol: AnswerProtocol = AnswerProtocol.paper
@@ -120,9 +120,9 @@ class ClosedBookCoT(QuestionTask):
     def build_prompt(self, question: Question, passages: Sequence[str] = ()) -> str:
         """Returns examples, passages and question, in this order: passages after the question help less (paper §5)."""
         contexts = [f"### Context {number}\n{passage.strip()}" for number, passage in enumerate(passages, 1)]
-        options = "\n".join(f"{LETTERS[number]}. {choice}" for number, choice in enumerate(question.choices))
+        choices = "\n".join(f"{LETTERS[index]}. {choice}" for index, choice in enumerate(question.choices))
         last = (
-            f"### Question\n{question.text}\n### Choices\n{options}\n### Thought Process and Answer\nThought process:"
+            f"### Question\n{question.text}\n### Choices\n{choices}\n### Thought Process and Answer\nThought process:"
         )
         return "\n".join(
             [read_examples(self.examples_several if question.multiple_answers else self.examples), *contexts, last]

@@ -29,19 +29,19 @@ from entigraph.storage.schemas import Answer, AnswerLikelihood, Question
 from entigraph.text.answer_matching import best_f1, exact_match
 from entigraph.text.writing_systems import CHARACTERS_PER_TOKEN
 
-VERDICT_TOKENS = 60  # tokens of a judge's reply
+VERDICT_TOKENS = 60  # of a judge's reply
 # For chat models; a base model continues the examples.
 SYSTEM = "Answer the last question with the answer alone: a name, a number or a few words, and no sentence around it."
 
 
 @dataclass(frozen=True, kw_only=True)
 class FreeForm(QuestionTask):
-    """Asks for one short answer by greedy decoding. Also asks multiple-choice questions, without their choices.
+    """Asks for one short answer by greedy decoding, including multiple-choice questions, without their choices.
 
     `prompt` contains {question}; `examples` names a file in evaluation/tasks/prompts that precedes it, null for none.
     The answer is the text up to one of the `stop` strings. `judge` is any writer (conf/llm): its verdicts then
-    determine what is correct, and exact match and F1 are reported too. `calibration` also computes how likely the model
-    finds each of its answers, which an endpoint does not report.
+    determine what is correct, and exact match and F1 are reported too. `calibration` also computes the likelihood of
+    each answer, which an endpoint does not report.
     """
 
     examples: str | None = "five_short_answers"
@@ -89,7 +89,7 @@ class FreeForm(QuestionTask):
         if not any(text.strip() for text in question.accepted_answers):
             return "has no accepted answer"
         if question.multiple_answers and len(question.accepted) == 0:
-            return "may have several correct choices, which are no short answer; evaluation=closed_book_cot asks them"
+            return "may have several correct choices; free_form needs a single answer, use evaluation=closed_book_cot"
         return None
 
     @property
@@ -146,7 +146,7 @@ class FreeForm(QuestionTask):
     def answer_likelihoods(
         self, questions: Sequence[Question], answers: Mapping[str, Answer], backend: Backend, look_up: PassageLookup
     ) -> Iterator[AnswerLikelihood]:
-        """Yields how likely the model finds its answers; without a likelihood if its backend computes none."""
+        """Yields the likelihood of each answer of the model; None if its backend computes no likelihoods."""
         for batch in self.batches(questions):
             pairs = []
             for question in batch:
@@ -209,7 +209,7 @@ class FreeForm(QuestionTask):
 def build_answer(
     question: Question, prompt: str, samples: Sequence[Generation], retrieved: RetrievedPassages | None
 ) -> Answer:
-    """Returns the answer of a greedy generation; an empty list means that the prompt exceeds the context."""
+    """Returns the answer from a greedy generation. An empty list means that the prompt exceeds the context."""
     text = samples[0].text if samples else ""
     accepted = list(question.accepted_answers)
     response = text.strip()

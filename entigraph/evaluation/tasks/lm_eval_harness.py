@@ -24,9 +24,9 @@ MAX_CONTEXT = 1 << 17  # tokens, for models without a limit
 
 @dataclass(frozen=True, kw_only=True)
 class LMEvalHarness(EvaluationTask):
-    """`tasks` are names of tasks of the harness or in `include_path`, a folder with task files (YAML). The harness
-    downloads its datasets from the Hub. `limit` uses only the first items of each task, for tests; `fewshot` defaults
-    to the value of each task.
+    """`tasks` are names of the harness's tasks, or of tasks in `include_path`, a folder with task files (YAML). The
+    harness downloads its datasets from the Hub. `limit` uses only the first items of each task, for tests. `fewshot`
+    defaults to the setting of each task.
     """
 
     tasks: list[str] = field(default_factory=list)
@@ -41,7 +41,7 @@ class LMEvalHarness(EvaluationTask):
         super().__post_init__()
         for key in ("corpus", "metrics"):
             if getattr(self, key):
-                raise ConfigError(f"evaluation {key}: not an option of lm_eval; the harness's tasks define it")
+                raise ConfigError(f"evaluation {key}: not a setting of lm_eval; the harness's tasks define it")
         if not self.tasks:
             raise ConfigError("evaluation tasks: empty; list tasks of the harness or of include_path")
         if self.include_path is not None and not Path(self.include_path).expanduser().is_dir():
@@ -50,7 +50,7 @@ class LMEvalHarness(EvaluationTask):
 
     @property
     def cache_key(self) -> dict[str, Any]:
-        """The content of the task files; their datasets enter by name only."""
+        """Returns the digest of the task files. Their datasets are part of it by name only."""
         return {"include_path": fingerprint(Path(self.include_path).expanduser())} if self.include_path else {}
 
     def check(self) -> None:
@@ -90,7 +90,7 @@ class LMEvalHarness(EvaluationTask):
 
 @contextmanager
 def captured_bars(advance: Advance) -> Iterator[None]:
-    """Hides the progress bars of the harness and of datasets. What the harness counts in its own advances ours."""
+    """Hides the progress bars of the harness and of datasets. The harness's bar advances ours instead."""
     from tqdm import tqdm
 
     start, update = tqdm.__init__, tqdm.update

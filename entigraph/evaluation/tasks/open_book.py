@@ -1,4 +1,4 @@
-"""Questions with retrieved passages in the prompt (paper §5, App. F), with optionally degraded retrieval."""
+"""Questions with retrieved passages in the prompt (paper §5, App. F). Retrieval can be degraded deliberately."""
 
 import random
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from entigraph.storage.schemas import Answer, Passage, Question, Ranking
 
 
 class PassageOrder(StrEnum):
-    """Where the best passage is placed; `best_last` is next to the question."""
+    """The order of the passages, best first or best last, which is next to the question."""
 
     best_first = "best_first"
     best_last = "best_last"
@@ -32,7 +32,7 @@ class PassageOrder(StrEnum):
 class OpenBookTask(QuestionTask):
     """Adds the first `k` passages of a question's ranking to the prompt, in an `order`.
 
-    Two options degrade retrieval. With probability `drop_gold`, the gold passages of a question (with its evidence
+    Two settings degrade retrieval. With probability `drop_gold`, the gold passages of a question (with its evidence
     if known, else those of its article) are dropped, which multiplies the expected recall by 1 - `drop_gold`. The
     `distractors` best passages of other articles are inserted in addition. Both depend only on `drop_seed` and the
     question; the questions affected at one `drop_gold` are also affected at every higher one.
@@ -95,7 +95,7 @@ class RankedPassages:
 
 @dataclass(frozen=True, kw_only=True)
 class OpenBook(OpenBookTask, ClosedBook):
-    """Scores options by likelihood. `context` is the template for each passage; the passages precede the prompt."""
+    """Scores choices by likelihood. `context` is the template of each passage; the passages precede the prompt."""
 
     context: str = "{passage}\n\n"
 
@@ -117,7 +117,7 @@ class OpenBookCoT(OpenBookTask, ClosedBookCoT):
 
 @dataclass(frozen=True, kw_only=True)
 class OpenBookFreeForm(OpenBookTask, FreeForm):
-    """Asks for one short answer; the passages stand between the examples and the question."""
+    """Asks for one short answer. The passages are placed between the examples and the question."""
 
 
 def gold_passages(ranking: Ranking) -> set[int]:
@@ -129,15 +129,15 @@ def gold_passages(ranking: Ranking) -> set[int]:
 def score_retrieval(answers: Sequence[Answer]) -> dict[str, Any]:
     """Returns the recall of the passages in the prompts, and the accuracy with and without gold passages.
 
-    Both at `article` level, and at `evidence` level for questions whose evidence is known.
+    Both are at `article` level, and at `evidence` level for questions whose evidence is known.
     """
     scores: dict[str, Any] = {"nothing_retrieved": sum(not answer.retrieved for answer in answers)}
     for name in ("article", "evidence"):
         has_gold = attrgetter(f"{name}_shown")
-        known = [answer for answer in answers if has_gold(answer) is not None]
-        with_gold = [answer for answer in known if has_gold(answer)]
-        without_gold = [answer for answer in known if not has_gold(answer)]
-        recall = mean_with_interval("recall", known, has_gold) if known else {"recall": None, "questions": 0}
+        labeled = [answer for answer in answers if has_gold(answer) is not None]
+        with_gold = [answer for answer in labeled if has_gold(answer)]
+        without_gold = [answer for answer in labeled if not has_gold(answer)]
+        recall = mean_with_interval("recall", labeled, has_gold) if labeled else {"recall": None, "questions": 0}
         scores[name] = {
             **recall,
             "accuracy_shown": accuracy(with_gold) if with_gold else None,

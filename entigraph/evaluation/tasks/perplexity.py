@@ -1,8 +1,8 @@
-"""Perplexity on a text corpus; if it rises on general text after training, the model has forgotten.
+"""Perplexity on a text corpus. If it rises on general text after training, the model has forgotten something.
 
 A document longer than the context is scored in sliding windows of `context` tokens with a stride of `stride` tokens.
-Every token is scored once, in the first window that contains it: conditioned on all preceding tokens in the first
-window, and on at least `context - stride` of them in later windows.
+Every token is scored once, in the first window that contains it. It is conditioned on all preceding tokens in the
+first window, and on at least `context - stride` of them in later windows.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,10 +27,10 @@ MAX_EXPONENT = 700.0  # exp of more overflows
 
 @dataclass(frozen=True, kw_only=True)
 class Perplexity(EvaluationTask):
-    """Perplexity on the documents of `corpus`; by default those of the run, which its training texts are about.
+    """Perplexity on the documents of `corpus`, by default the run's documents, which its training texts are about.
 
     `limit` samples that many documents, the same for every model. `context` defaults to the training context length in
-    conf/evaluation, else 2,048, and is capped at the model's maximum, with which one long document can take many
+    conf/evaluation, else to 2,048, and is capped at the model's maximum, with which a long document can take many
     gigabytes. `stride` defaults to half the context.
     """
 
@@ -73,7 +73,7 @@ class Perplexity(EvaluationTask):
         return [document_id for document_id in ids if document_id in selected]
 
     def compute_losses(self, documents: Iterable[Document], backend: "LocalBackend") -> Iterator[DocumentLoss]:
-        """Yields one loss per document, in order, with only a few documents in memory at a time."""
+        """Yields one loss per document, in order. Only a few documents are in memory at a time."""
         pending: list[tuple[Document, int, list[ScoredSequence]]] = []
         tokens = 0
         for document in documents:

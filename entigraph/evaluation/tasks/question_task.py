@@ -27,7 +27,7 @@ VALIDATION_FRACTION = 0.2
 
 
 class TitleSplit(StrEnum):
-    """Split by title of the published code, which tunes on the first fifth of the documents, sorted by title, and
+    """The split by title in the published code, which tunes on the first fifth of the documents, sorted by title, and
     reports results on the others (paper's repository, tasks/quality.py).
     """
 
@@ -62,7 +62,7 @@ class QuestionTask(EvaluationTask):
             yield from self.answer_batch(batch, [look_up(question) for question in batch], backend)
 
     def batches(self, questions: Sequence[Question]) -> Iterator[Sequence[Question]]:
-        """Yields the questions of each call of the backend."""
+        """Yields the questions of each call to the backend."""
         for start in range(0, len(questions), self.questions_per_call):
             yield questions[start : start + self.questions_per_call]
 
@@ -86,8 +86,8 @@ class QuestionTask(EvaluationTask):
 
     @property
     def question_selection(self) -> dict[str, Any]:
-        """Returns the options that select the questions, and therefore the queries of the retrieval."""
-        names = {option.name for option in fields(QuestionTask)} - {option.name for option in fields(EvaluationTask)}
+        """Returns the settings that select the questions, and therefore the queries of the retrieval."""
+        names = {each.name for each in fields(QuestionTask)} - {each.name for each in fields(EvaluationTask)}
         return {**{name: getattr(self, name) for name in sorted(names)}, "titles": str(self.title_split)}
 
     def evaluate(self, context: TaskContext) -> dict[str, Any]:
@@ -111,7 +111,9 @@ class QuestionTask(EvaluationTask):
         self.load_questions(inputs)
 
     def load_questions(self, inputs: TaskInputs) -> list[Question]:
-        """Returns the selected questions. Raises DataError for none, duplicate ids or questions of another form."""
+        """Returns the selected questions. Raises DataError if there are none, or for a duplicate id or a question that
+        the task cannot ask.
+        """
         questions = list(read_jsonl(inputs.questions, Question))
         if self.split is not None:
             questions = [question for question in questions if question.split == self.split]
@@ -139,7 +141,7 @@ class QuestionTask(EvaluationTask):
         if not question.choices:
             return "has no choices; this task is multiple choice, and evaluation=free_form asks for short answers"
         correct = choice_set(question.answer)
-        if not correct or not all(0 <= option < len(question.choices) for option in correct):
+        if not correct or not all(0 <= index < len(question.choices) for index in correct):
             return f"has no choice number {question.answer}"
         return None
 

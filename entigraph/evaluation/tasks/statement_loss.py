@@ -1,4 +1,4 @@
-"""The loss of each statement of the documents: what a model knows of them, sentence by sentence."""
+"""The loss on each statement of the documents: what a model knows about them, sentence by sentence."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,9 +22,9 @@ STATEMENTS_PER_CALL = 512  # per call of `Backend.loglikelihoods`, which sorts t
 
 @dataclass(frozen=True, kw_only=True)
 class StatementLoss(EvaluationTask):
-    """The loss of each sentence or line of the documents, after the title and up to `context` statements before it.
+    """The loss on each sentence or line of the documents, after the title and up to `context` preceding statements.
 
-    The statements before say what its pronouns mean. EntiGraph's adaptive selection reads these losses.
+    The preceding statements resolve its pronouns. EntiGraph's adaptive selection reads these losses.
     """
 
     context: int = 1
@@ -41,15 +41,15 @@ class StatementLoss(EvaluationTask):
             raise DataError(f"{inputs.documents} contains no statements; choose another corpus, or remove the task")
 
     def prompts(self, inputs: TaskInputs) -> Iterator[tuple[ScoredStatement, str]]:
-        """Yields each statement, not scored yet, with the text before it."""
+        """Yields each statement, without its loss, and the text before it."""
         for document in read_jsonl(inputs.documents, Document):
             statements = split_statements(document.text)
-            for number, text in enumerate(statements):
-                before = " ".join([document.title, *statements[max(0, number - self.context) : number]])
-                yield ScoredStatement(id=f"{document.id}/{number}", document_id=document.id, text=text), before
+            for index, text in enumerate(statements):
+                preceding = " ".join([document.title, *statements[max(0, index - self.context) : index]])
+                yield ScoredStatement(id=f"{document.id}/{index}", document_id=document.id, text=text), preceding
 
     def evaluate(self, context: TaskContext) -> dict[str, Any]:
-        """Writes each statement with its loss to statements-TASK.jsonl."""
+        """Writes the statements and their losses to statements-TASK.jsonl."""
         pairs = list(self.prompts(context.inputs))
 
         def score_missing(missing: set[str]) -> Iterator[ScoredStatement]:
@@ -78,7 +78,7 @@ class StatementLoss(EvaluationTask):
     def score(self, pairs: Sequence[tuple[ScoredStatement, str]], backend: "LocalBackend") -> Iterator[ScoredStatement]:
         for start in range(0, len(pairs), STATEMENTS_PER_CALL):
             batch = pairs[start : start + STATEMENTS_PER_CALL]
-            texts = [(before, f" {statement.text}") for statement, before in batch]
+            texts = [(preceding, f" {statement.text}") for statement, preceding in batch]
             for index, score in backend.loglikelihoods(texts, self.batch_tokens):
                 tokens = len(backend.encode_pair(*texts[index]).ids)
                 yield replace(batch[index][0], nats=None if score is None else -score, tokens=tokens)

@@ -1,6 +1,6 @@
 """Closed-book summaries: a model summarizes each document from memory (paper §4.3, App. I.2, Table 5).
 
-A separate step judges them (analysis=summaries), so that several judges can read the same summaries.
+A separate analysis judges them (analysis=summaries), so that several judges can rate the same summaries.
 """
 
 from collections import Counter
@@ -92,7 +92,7 @@ class ClosedBookSummaries(EvaluationTask):
 
         def write_missing(missing: set[str]) -> Iterator[Summary]:
             for prompt in self.prompts:
-                last = self.samples - 1  # records are written in order, so a document is complete if its last sample is
+                last = self.samples - 1  # the samples of a document are written in order
                 incomplete = [document for document in documents if summary_id(document, prompt, last) in missing]
                 yield from self.write_summaries(incomplete, prompt, context.backend)
 
@@ -110,7 +110,7 @@ class ClosedBookSummaries(EvaluationTask):
         return UsageEstimate(f"{len(documents):,} documents' summaries", characters, samples, longest)
 
     def load_documents(self, inputs: TaskInputs) -> list[Document]:
-        """Returns the documents to summarize. Raises DataError for none, or for a document without a prompt's value."""
+        """Returns the documents to summarize. Raises DataError if there are none, or one lacks a prompt's value."""
         documents = list(read_jsonl(inputs.documents, Document))
         if not documents:
             raise DataError(f"{inputs.documents} contains no documents; choose another corpus, or remove the task")
@@ -187,7 +187,7 @@ def summary_id(document: Document, prompt: str, sample: int) -> str:
 
 
 def score_summaries(summaries: Sequence[Summary]) -> dict[str, Any]:
-    """Returns counts over all summaries and by prompt. Factuality is scored by analysis=summaries."""
+    """Returns the counts over all summaries and by prompt. analysis=summaries scores factuality."""
     by_prompt: dict[str, list[Summary]] = {}
     for summary in summaries:
         by_prompt.setdefault(summary.prompt, []).append(summary)
@@ -196,7 +196,7 @@ def score_summaries(summaries: Sequence[Summary]) -> dict[str, Any]:
 
 
 def count_summaries(summaries: Sequence[Summary]) -> Mapping[str, Any]:
-    """Returns counts; `unfinished` maps reasons to counts: "length" for truncation at max_tokens, or a refusal."""
+    """Returns counts. `unfinished` counts reasons: "length" for truncation at max_tokens, or a refusal."""
     return {
         "summaries": len(summaries),
         "documents": len({summary.document_id for summary in summaries}),
@@ -207,7 +207,7 @@ def count_summaries(summaries: Sequence[Summary]) -> Mapping[str, Any]:
 
 
 def why_unfinished(summary: Summary) -> str | None:
-    """Returns why a text is no summary of its document; None if it is one."""
+    """Returns why a text is not a complete summary of its document; None if it is."""
     if summary.finish_reason != "stop":
         return summary.finish_reason
     return REFUSAL_AS_TEXT if find_refusal(summary.text) else None
