@@ -42,7 +42,7 @@ def escape(value: Any) -> Any:
 
 
 def hide_values(values: Any, shown: Any) -> Any:
-    """Replaces each value that the environment gives by its text in the config and a digest of it.
+    """Replaces each value from the environment with its text in the config and a digest of the value.
 
     `shown` is the part of `resolve_except_environment` that the values come from.
     """

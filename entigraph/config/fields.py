@@ -47,7 +47,7 @@ def check_minimums(component: Any, prefix: str, **minimums: float) -> None:
     """Raises ConfigError for a field below its minimum; None is valid. `prefix` precedes its name in the message."""
     for name, minimum in minimums.items():
         value = getattr(component, name)
-        if value is not None and not value >= minimum:  # also if it is NaN
+        if value is not None and not value >= minimum:  # NaN included
             raise ConfigError(f"{prefix}{name} must be at least {minimum}, got {value}")
 
 

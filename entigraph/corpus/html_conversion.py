@@ -195,19 +195,19 @@ def squeeze(element: Any) -> str:
 
 
 def rewrite_formulas(root: Any) -> None:
-    """Replaces formulas, superscripts and subscripts by text."""
+    """Replaces formulas, superscripts and subscripts with text."""
     for element in list(root.iter("{*}*")):
         if element.tag in FORMULAS:
-            replace_by_text(element, f" {formula_text(element)} ")
+            replace_with_text(element, f" {formula_text(element)} ")
         elif element.tag in SCRIPTS and (text := element.text_content().strip()):
-            replace_by_text(element, SCRIPTS[element.tag] + (text if text.isalnum() else f"({text})"))
+            replace_with_text(element, SCRIPTS[element.tag] + (text if text.isalnum() else f"({text})"))
         elif element.tag in PRONUNCIATION:
             element.drop_tree()
         elif str(element.get("type", "")).startswith(TEX_SCRIPT):
-            replace_by_text(element, f" ${(element.text or '').strip()}$ ")
+            replace_with_text(element, f" ${(element.text or '').strip()}$ ")
 
 
-def replace_by_text(element: Any, text: str) -> None:
+def replace_with_text(element: Any, text: str) -> None:
     element.tail = text + (element.tail or "")
     element.drop_tree()  # keeps the tail
 

@@ -92,7 +92,7 @@ def rewrite_part(xml: bytes, lost: Counter[str]) -> bytes:
 
 
 def rewrite_formulas(root: Any) -> None:
-    """Replaces formulas by runs of text."""
+    """Replaces formulas with runs of text."""
     from lxml import etree
 
     for formula in list(root.iter(f"{MATH}oMath")):

@@ -63,7 +63,7 @@ class Request:
 @dataclass(frozen=True)
 class Usage:
     """Tokens and cost of an answer. `cached_tokens` are the prompt tokens found in the server's prefix cache, and
-    `reasoning_tokens` the completion tokens of a reasoning model's reasoning, also if it is hidden.
+    `reasoning_tokens` the completion tokens of a reasoning model's reasoning, even if it is hidden.
     """
 
     prompt_tokens: int = 0

@@ -93,7 +93,7 @@ def find_price(model: str, addresses: list[str], prices: Mapping[str, Mapping[st
 
 
 def render_dollars(dollars: float) -> str:
-    """Returns an amount for people: two decimals, below $1 as many as two significant digits take."""
+    """Formats an amount with two decimals; below $1, with two significant digits."""
     decimals = max(2, 1 - floor(log10(dollars))) if 0 < dollars < 1 else 2
     return f"${dollars:,.{decimals}f}"
 
@@ -116,7 +116,8 @@ def is_private_address(address: str) -> bool:
 
 
 class SpendingLimit:
-    """Raises an error before a request that could exceed the command's limit; requests in flight count as estimated.
+    """Raises an error before a request that could exceed the command's limit; requests in flight count at their
+    estimated cost.
 
     Args:
         cache: Records the spending of all processes of the command; None: all requests are free.
@@ -150,6 +151,6 @@ class SpendingLimit:
         )
 
     def record(self, reserved: float, dollars: float) -> None:
-        """Replaces a reservation by the dollars spent."""
+        """Replaces a reservation with the actual cost."""
         if self.limit is not None and not self.price.free and self.cache:
             self.cache.record_spending(self.command, reserved, dollars)

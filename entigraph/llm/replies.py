@@ -347,8 +347,8 @@ def read_text(value: Any) -> str:
 
 
 def parse_usage(usage: Any, price: Price, reasoning: str = "") -> Usage:
-    """Returns the tokens and their price. Reasoning tokens that are hidden are part of the completion tokens, also of
-    endpoints that count them only in the total.
+    """Returns the tokens and their price. Hidden reasoning tokens count as completion tokens, even if an endpoint
+    includes them only in the total.
     """
     usage = usage if isinstance(usage, dict) else {}
     prompt = count(usage, "prompt_tokens", "input_tokens")

@@ -189,7 +189,7 @@ class ResponseCache:
             self.limit_open_databases(self.files[number])
 
     def read(self, key: bytes) -> StoredAnswer | None:
-        """Reads an answer, also if its file was merged into another one in the meantime."""
+        """Reads an answer, even if its file was merged into another one in the meantime."""
         if key not in self.index:
             return None
         number, position = divmod(self.index[key], 1 << POSITION_BITS)
@@ -280,7 +280,7 @@ class ResponseCache:
             return self.ledgers[command].reserve(dollars)
 
     def record_spending(self, command: str, reserved: float, dollars: float) -> None:
-        """Replaces a reservation by the dollars spent."""
+        """Replaces a reservation with the actual cost."""
         with self.translate_errors(), self.lock:
             if command in self.ledgers:
                 self.ledgers[command].record(reserved, dollars)
@@ -418,7 +418,7 @@ def locate(number: int, position: int) -> int:
 
 
 def finish_log(log: AnswerLog) -> None:
-    """Replaces the log of a finished process by a SQLite file, unless it contains batches."""
+    """Converts the log of a finished process to a SQLite file, unless it contains batches."""
     count = sum(1 for _ in log.read_new())
     if log.events or log.reader.unread_bytes:  # behind a damaged record, `entigraph clean` finds answers
         return

@@ -14,7 +14,7 @@ class SpendingLedger:
     """Numbered files, each with the total that was claimed up to it.
 
     A process claims dollars by creating the next file, which the file server allows only one process. It spends what it
-    has claimed, and returns the rest when it closes. The limit therefore holds exactly, also where hosts see each
+    has claimed, and returns the rest when it closes. The limit therefore holds exactly, even if hosts see each
     other's files late; a process may only be refused while others hold unspent parts.
     """
 
@@ -34,7 +34,7 @@ class SpendingLedger:
             return True
 
     def record(self, reserved: float, dollars: float) -> None:
-        """Replaces a reservation by the dollars spent, which may be more."""
+        """Replaces a reservation with the actual cost, which may be higher."""
         with self.lock:
             self.reserved = max(0.0, self.reserved - reserved)
             self.spent += dollars

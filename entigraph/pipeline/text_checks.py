@@ -35,7 +35,7 @@ def evaluation_questions(run: Run) -> Iterator[Question]:
 
 
 def check_texts(run: Run, out: Path, progress: Progress, tracker: Tracker) -> None:
-    """Reports the quality of the texts to train on, also in quality.json. Raises DataError to stop the training."""
+    """Reports the quality of the texts to train on, and writes quality.json. Raises DataError to stop training."""
     training = training_texts(run) if run.augmenter.needs_writer else None
     if training is None:
         progress.notify("quality gate: the texts are copied, or were removed; nothing is checked")

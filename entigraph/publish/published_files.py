@@ -138,7 +138,7 @@ def collect_adapter(name: str, root: Path, with_texts: bool) -> Publication:
 
 
 def list_folder(folder: Path, root: Path) -> list[PublishedFile]:
-    """Returns the files of a model folder. In its card, folders of the root are replaced by their names."""
+    """Returns the files of a model folder. In its card, folders of the root are replaced with their names."""
     artifact = re.compile(rf"{re.escape(str(root))}/\w+/([^/\s|]+)(/model)?")
     files = []
     for file in sorted(folder.rglob("*")):

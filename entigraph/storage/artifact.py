@@ -257,8 +257,8 @@ def adopt_interrupted_build(final: Path, folder: Path, lease: Lease, resumable: 
 
 
 def detach_open_files(folder: Path) -> None:
-    """Replaces each file by a copy, so that a process of another host that was only presumed dead, and still has files
-    open, does not write into them. Finished checkpoints are never written again.
+    """Replaces each file with a copy, so that a process of another host that was only presumed dead, and still has
+    files open, does not write into them. Finished checkpoints are never written again.
     """
     for file in folder.rglob("*"):
         if file.is_file() and not (CHECKPOINTS in file.parts and file.parent.name.startswith("step-")):

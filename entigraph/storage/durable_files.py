@@ -57,7 +57,7 @@ def create_exclusively(path: Path, data: bytes) -> bool:
     """Creates a file with this content; returns False if it exists.
 
     Of several processes on any hosts, exactly one succeeds, because the file server decides: a hard link is created
-    atomically, also where hosts see each other's changes late. On a file system without hard links, readers may see
+    atomically, even if hosts see each other's changes late. On a file system without hard links, readers may see
     the file empty at first.
     """
     complete = path.with_name(f".{path.name}.{uuid4().hex}{UNFINISHED}")

@@ -25,7 +25,7 @@ encode_json = json.JSONEncoder(ensure_ascii=False, default=dataclasses.asdict).e
 
 
 def parse_json(text: str | bytes, build_object: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
-    """Returns the value of JSON. Raises ValueError, also for what is nested too deeply or a number that is too long."""
+    """Returns the value of JSON. Raises ValueError, including for values nested too deeply and too long numbers."""
     try:
         return json.loads(text.lstrip("\ufeff") if isinstance(text, str) else text, object_pairs_hook=build_object)
     except RecursionError:
@@ -33,8 +33,8 @@ def parse_json(text: str | bytes, build_object: Callable[[list[tuple[str, Any]]]
 
 
 def parse_strict_json(text: str | bytes) -> Any:
-    """Returns the value of JSON that a user wrote. Raises ValueError also for a repeated key, of which `parse_json`
-    returns the last value.
+    """Returns the value of JSON that a user wrote. Raises ValueError, including for a repeated key, of which
+    `parse_json` returns the last value.
     """
     return parse_json(text, unique_keys)
 

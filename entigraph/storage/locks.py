@@ -110,7 +110,7 @@ def running_command(root: Path) -> Iterator[None]:
 
 
 def command_names(root: Path) -> list[Path]:
-    """Returns what the leases of commands are held for, also of those that were killed."""
+    """Returns what the leases of commands, including killed ones, are held for."""
     leases = (root / ".locks").glob(f"{COMMANDS}-*")
     return [root / COMMANDS / folder.name.removeprefix(f"{COMMANDS}-") for folder in leases]
 

@@ -1,4 +1,4 @@
-"""Writes the dataset card of the synthetic texts: a README.md for people and for `datasets.load_dataset(folder)`."""
+"""Writes the dataset card of the synthetic texts: a README.md for readers and for `datasets.load_dataset(folder)`."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict

@@ -106,7 +106,7 @@ def detect_encoding(start: bytes) -> str:
 
 
 def render_changes(changes: Mapping[str, int]) -> str:
-    """Returns the changes of `normalize_text` for people: "3 line endings, 1 byte order mark"."""
+    """Formats the changes of `normalize_text`: "3 line endings, 1 byte order mark"."""
     names = {kind: kind.replace("zero_width", "zero-width").replace("_", " ") for kind in changes}
     return ", ".join(
         f"{count:,} {names[kind] if count != 1 else names[kind].removesuffix('s')}" for kind, count in changes.items()

@@ -22,7 +22,7 @@ from entigraph.tokenization.tokenizer import Tokenizer
 class Seams:
     """Where a text ends and the next one is of the same document: `ends`, ascending, in tokens.
 
-    The separators there are replaced by `line_breaks`: one token for each of them.
+    The separators there are replaced with `line_breaks`: one token for each of them.
     """
 
     ends: NDArray[np.int64]

@@ -202,7 +202,7 @@ def build_points(
     """Returns one point per method and budget: the mean over seeds. `general_text` names the tasks that measure the
     loss on text other than the documents.
 
-    Accuracy is over all questions, as in the comparisons, also where the task's own leaves out unparsed answers.
+    Accuracy is over all questions, as in the comparisons, even where the task's own leaves out unparsed answers.
     """
     from entigraph.analysis.equal_budgets import seed_answers
     from entigraph.analysis.method_comparisons import accuracy_intervals, mean_accuracy

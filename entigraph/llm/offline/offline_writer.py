@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class OfflineWriter:
-    """`errors` is the fraction of statements about fictional documents in which a name is replaced by a wrong one."""
+    """`errors` is the fraction of statements about fictional documents in which a name is replaced with a wrong one."""
 
     name: str = "offline"
     errors: float = 0.0
@@ -59,7 +59,7 @@ def answer_request(request: Request, errors: float = 0.0) -> str:
 
 
 def insert_errors(text: str, reading: "Reading | None", errors: float, rng: random.Random) -> str:
-    """Replaces a name in the fraction `errors` of sentences by another name from the same relation."""
+    """Replaces a name in the fraction `errors` of sentences with another name from the same relation."""
     objects: dict[str, list[str]] = {}
     for fact in reading.facts if reading else ():
         objects.setdefault(fact.relation, []).append(fact.object)

@@ -14,7 +14,7 @@ from entigraph.llm.caching import Answer, WireRequest, encode_body
 from entigraph.llm.cost import SpendingLimit
 from entigraph.llm.openai.batch_client import BatchClient, EndpointUnreachable, NotAtEndpoint
 from entigraph.llm.openai.batch_files import BatchFile, BatchFiles
-from entigraph.llm.openai.capabilities import STOP_NOT_SENT, Capabilities, CapabilityFile, describe_learned
+from entigraph.llm.openai.capabilities import STOP_NOT_SENT, Capabilities, CapabilityFile, describe_detected
 from entigraph.llm.openai.endpoint_errors import final_outcome, rejects_everything
 from entigraph.llm.openai.openai_options import OpenAIOptions
 from entigraph.llm.openai.unanswered import UnansweredRequests
@@ -52,7 +52,7 @@ class AwaitedRequests:
         self.reserved[key] = dollars
 
     def release(self, keys: Iterable[bytes], dollars: float = 0.0) -> None:
-        """Replaces the reservations by the actual cost of the requests."""
+        """Replaces the reservations with the actual cost of the requests."""
         self.spending.record(sum(self.reserved.pop(key, 0.0) for key in keys), dollars)
 
     def resolve(self, key: bytes, completion: Completion | None = None) -> None:
@@ -261,8 +261,8 @@ class BatchTransport:
             self.awaited.release(answered, dollars)
         if answered:
             self.answered += len(answered)
-            if learned := self.capability_file.record_answer(self.capabilities):
-                self.notify(describe_learned(learned, self.capability_file))
+            if detected := self.capability_file.record_answer(self.capabilities):
+                self.notify(describe_detected(detected, self.capability_file))
         if remote.status.lower() in CANCELED_STATUS and any(key in self.awaited for key in missing):
             self.remove_batch(batch.name)
             raise LLMError(

@@ -1,4 +1,4 @@
-"""What an endpoint accepts for a model, learned from its rejections and stored in a file next to the response cache.
+"""What an endpoint accepts for a model, detected from its rejections and stored in a file next to the response cache.
 
 Capabilities change how a request is encoded for one endpoint, not the request itself. They do not enter the key of an
 answer in the response cache. Each answer notes which of its request's parameters were not sent.
@@ -219,16 +219,16 @@ class CapabilityFile:
         digest = hashlib.blake2b(identity.encode(), digest_size=4).hexdigest()
         name = re.sub(r"[^\w.-]+", "-", model.split("/")[-1])[:40]
         self.path = response_cache.parent / FOLDER / f"{name}-{digest}.json"
-        self.has_answered, self.learned = False, Capabilities()
+        self.has_answered, self.detected = False, Capabilities()
         self.load()
-        # Configured values override learned ones.
-        self.capabilities = self.learned.merge(self.configured)
+        # Configured values override detected ones.
+        self.capabilities = self.detected.merge(self.configured)
 
     def load(self) -> None:
-        """A damaged file is ignored: its content is learned again."""
+        """A damaged file is ignored: its content is detected again."""
         try:
             stored = read_json(self.path)
-            self.learned = Capabilities(MappingProxyType(dict(stored["learned"])))
+            self.detected = Capabilities(MappingProxyType(dict(stored["learned"])))
             self.has_answered = True
         except (OSError, ValueError, KeyError, TypeError):
             pass
@@ -240,16 +240,16 @@ class CapabilityFile:
         new = {name: form for name, form in capabilities.forms.items() if self.capabilities.forms.get(name) != form}
         if self.has_answered and not new:
             return {}
-        self.learned, self.has_answered = self.learned.merge(new), True
-        self.capabilities = self.learned.merge(self.configured)
+        self.detected, self.has_answered = self.detected.merge(new), True
+        self.capabilities = self.detected.merge(self.configured)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        stored = {"address": self.address, "model": self.model, "learned": dict(self.learned.forms)}
+        stored = {"address": self.address, "model": self.model, "learned": dict(self.detected.forms)}
         write_json(self.path, stored)
         return new
 
 
-def describe_learned(forms: Mapping[str, Form], file: CapabilityFile) -> str:
-    """Returns a line for the user about newly learned capabilities."""
+def describe_detected(forms: Mapping[str, Form], file: CapabilityFile) -> str:
+    """Returns a line for the user about newly detected capabilities."""
     described: dict[Form, str] = {False: "{} is not sent", "user": "the {} prompt is sent as a user message"}
     described[POSITIVE] = f"{{}} 0 is sent as {SMALL_TEMPERATURE:g}"
     described[DEFAULT] = f"{{}} is sent as {DEFAULT_TEMPERATURE:g}"

@@ -19,7 +19,7 @@ from entigraph.errors import ArtifactError, EntigraphError, LLMError
 from entigraph.llm.base import ANSWERED, CONTENT_FILTER, GAVE_UP, LENGTH, REFUSAL, REJECTED, Completion, Notify, Usage
 from entigraph.llm.caching import Answer, WireRequest
 from entigraph.llm.cost import escape_key
-from entigraph.llm.openai.capabilities import LIMITS, Capabilities, describe_learned
+from entigraph.llm.openai.capabilities import LIMITS, Capabilities, describe_detected
 from entigraph.llm.openai.endpoint_errors import final_outcome, raise_if_fatal, rejects_everything
 from entigraph.llm.openai.openai_options import OpenAIOptions
 from entigraph.llm.openai.rate_limits import RateLimiter
@@ -304,8 +304,8 @@ class OnlineTransport:
         return final_outcome(kind, reply, self.options.model)
 
     def record_answer(self, address: ServerAddress, capabilities: Capabilities) -> None:
-        if learned := address.file.record_answer(capabilities):
-            self.notify(describe_learned(learned, address.file))
+        if detected := address.file.record_answer(capabilities):
+            self.notify(describe_detected(detected, address.file))
 
     def report_unknown_finish_reason(self, reason: str) -> None:
         if reason not in KNOWN_REASONS:

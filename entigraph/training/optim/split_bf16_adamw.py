@@ -232,7 +232,7 @@ def code_books(device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def split_weights(net: nn.Module) -> dict[nn.Parameter, Tensor]:
-    """Replaces a model's weights by their bf16 high halves; returns the low halves of trained ones by parameter.
+    """Replaces a model's weights with their bf16 high halves; returns the low halves of trained ones by parameter.
 
     Buffers keep their dtype: the frequencies of rotary embeddings need fp32.
     """
