@@ -43,7 +43,7 @@ def ask_parser() -> ArgumentParser:
     parser.add_argument(
         "--file",
         type=Path,
-        help="a text file with one question per line; lines that begin with '# ' are comments; - is standard input",
+        help="a text file with one question per line; lines that start with '# ' are comments; - is standard input",
     )
     add_model_options(parser)
     parser.add_argument("--no-base", action="store_true", help="ask only the trained model")
@@ -62,7 +62,7 @@ def chat_parser() -> ArgumentParser:
 
 def add_model_options(parser: ArgumentParser) -> None:
     add_root(parser)
-    parser.add_argument("--base", metavar="MODEL", help="a second model other than the run's base model")
+    parser.add_argument("--base", metavar="MODEL", help="the second model, if not the run's base model")
     parser.add_argument(
         "--mode",
         type=PromptMode,
@@ -80,7 +80,7 @@ def add_model_options(parser: ArgumentParser) -> None:
         metavar="N",
         help=f"put N passages of the run's documents into the prompt (BM25; without N: {DEFAULT_PASSAGES})",
     )
-    parser.add_argument("--turns", type=int, help="earlier turns in the prompt (default: chat all, completion none)")
+    parser.add_argument("--turns", type=int, help="earlier turns in the prompt (default: all in chat mode, else none)")
     parser.add_argument("--max-tokens", type=int, default=200, help="per answer (default: %(default)s)")
     parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")

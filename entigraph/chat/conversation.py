@@ -29,8 +29,8 @@ class Turn:
 
 @dataclass(frozen=True, kw_only=True)
 class PromptSettings:
-    """`prompt` is the template of completions, with {question}. `turns` limits the history in the prompt; None: as many
-    turns as fit with a chat template, and no history in completions, because base models repeat it.
+    """`prompt` is the template of completions, with {question}. `turns` limits the history in the prompt. With None, it
+    has as many turns as fit with a chat template, and none in completions, because base models repeat them.
     """
 
     mode: PromptMode = PromptMode.auto
@@ -61,7 +61,7 @@ class PromptSettings:
         return self.mode
 
     def sampling(self, mode: PromptMode) -> Sampling:
-        """Returns the sampling parameters. A completion ends where the model begins the next question."""
+        """Returns the sampling parameters. A completion ends where the model starts the next question."""
         next_question = self.prompt.partition("{question}")[0].strip()
         stops = (next_question,) if mode is PromptMode.completion and next_question else ()
         return Sampling(max_tokens=self.max_tokens, temperature=self.temperature, stop=stops)
@@ -69,7 +69,7 @@ class PromptSettings:
 
 @dataclass(frozen=True)
 class BuiltPrompt:
-    """The ids of a prompt, and how many turns and passages it contains after dropping those that do not fit."""
+    """The ids of a prompt, and the numbers of turns and passages in it after dropping what does not fit."""
 
     ids: Sequence[int] = field(repr=False)
     mode: PromptMode
@@ -84,7 +84,7 @@ def build_prompt(
     history: Sequence[Turn] = (),
     passages: Sequence[str] = (),
 ) -> BuiltPrompt:
-    """Returns the prompt with as much of the history, then of the passages (best first), as the context has room for.
+    """Returns the prompt. If it exceeds the context, the oldest turns are dropped, then the lowest-ranked passages.
 
     Raises ConfigError if the question alone does not fit.
     """
@@ -120,7 +120,7 @@ def render_completion(
 def render_chat(
     model: ChatModel, settings: PromptSettings, question: str, turns: Sequence[Turn], passages: Sequence[str]
 ) -> str:
-    """Returns the conversation as the model's chat template renders it; passages precede the question."""
+    """Returns the conversation, rendered with the model's chat template. The passages precede the last question."""
     from jinja2 import TemplateError
 
     context = "".join(f"{passage}\n\n" for passage in reversed(passages))

@@ -1,6 +1,6 @@
 """Where an answer may come from: the source sentences and the training texts that mention the names in it.
 
-It shows what the model has read about these names. It does not prove that an answer follows from a text.
+This shows what the model has read about these names, not that the answer follows from a text.
 """
 
 import heapq
@@ -48,11 +48,11 @@ class TextMention:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The sentences and training texts that mention an answer's names; texts that also mention a name in the question
-    come first.
+    """The sentences and training texts that mention the names in an answer. Texts that also mention a name in the
+    question come first.
 
     `sentence_count` and `text_count` are totals; only the first few are listed. `joint_texts` counts the texts that
-    also mention a name of the question.
+    also mention a name in the question.
     """
 
     answer_names: Sequence[str]
@@ -110,7 +110,7 @@ class Lineage:
         question_names = [name for name in question_names if not any(overlaps(name, other) for other in answer_names)]
         if not answer_names and not question_names:
             return Evidence([], [])
-        # An answer without a name ("yes", a year) is explained by the names of its question.
+        # An answer without a name ("yes", a year) is explained by the names in its question.
         required, optional = (answer_names, question_names) if answer_names else (question_names, [])
         sentences = [
             (rank(text, required, optional), SourceSentence(document.id, document.title, text.strip()))
@@ -134,7 +134,7 @@ class Lineage:
     def search_texts(
         self, required: Sequence[str], optional: Sequence[str], progress: Progress
     ) -> tuple[list[TextMention], Counter[str]]:
-        """Returns the best texts and counts: `searched`, `texts` with required names, `joint` with optional too."""
+        """Returns the best texts, and counts: `searched`, `texts` with required names, `joint` with optional too."""
         counts: Counter[str] = Counter()
 
         def matches() -> Iterator[tuple[tuple[int, int], int, RowGroup, int, str]]:
@@ -163,7 +163,7 @@ class Lineage:
 
     @cached_property
     def selected_texts(self) -> Any:
-        """Whether each text of the synthesis is within the run's token budget."""
+        """A mask of the texts within the run's token budget."""
         from entigraph.tokenization.text_selection import TextSelection
 
         return TextSelection.from_manifest(read_manifest(self.tokens)).select(self.synthesis)
@@ -191,5 +191,5 @@ def mentions(text: str, names: Sequence[str]) -> bool:
 
 
 def rank(text: str, required: Sequence[str], optional: Sequence[str]) -> tuple[int, int]:
-    """Returns a sort key: the number of optional names, then of required names that the text contains."""
+    """Returns a sort key: the number of optional names in the text, then the number of required names."""
     return len(find_names_in(optional, text)), len(find_names_in(required, text))

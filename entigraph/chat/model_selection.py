@@ -1,4 +1,4 @@
-"""Finds the model that a name stands for: a run under the outputs folder, a model folder, or a model on the Hub."""
+"""Finds the model with a name: a run in the outputs folder, a model folder, or a model on the Hub."""
 
 import re
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ BASE_MODEL_ROW = re.compile(r"^\| base model \| (.+) \|$", re.MULTILINE)  # in t
 
 @dataclass(frozen=True)
 class SelectedModel:
-    """A model to ask. `path` is a folder or a Hub ID; `training` is the artifact of the run that trained it, if any."""
+    """A model to ask. `path` is a folder or a Hub ID. `training` is the artifact of the run that trained it, if any."""
 
     name: str
     path: str
@@ -31,9 +31,9 @@ class SelectedModel:
         return self.training.parent.parent if self.training else None
 
     def follow_inputs(self, *stages: str) -> Path | None:
-        """Returns the artifact that the training was built from through these stages.
+        """Returns the artifact that the training run was built from, following its inputs through these stages.
 
-        None if there is no training, or one of the artifacts was removed.
+        None without a training run, or if one of the artifacts was removed.
         """
         folder = self.training
         for stage in stages:
@@ -57,7 +57,7 @@ class SelectedModel:
 
 
 def select_model(name: str | None, root: Path) -> SelectedModel:
-    """Returns the model of a run's name, a folder or a Hub ID; without a name, the newest finished run's model.
+    """Returns the model of a run, a folder or a Hub ID; without a name, the model of the newest finished run.
 
     Raises ArtifactError for an unfinished run, ConfigError for a folder that is not a model or an unknown name.
     """
@@ -98,7 +98,7 @@ def check_on_hub(model: SelectedModel) -> None:
 
 
 def newest_run(root: Path) -> SelectedModel:
-    """Returns the run that was finished last and evaluated, or else trained."""
+    """Returns the model of the newest evaluation of a trained model, or else of the newest training run."""
     finished = [folder for folder in run_folders(root) if is_complete(folder)]
     evaluated = [folder for folder in finished if folder.parent.name == "evaluation" and model_of_evaluation(folder)]
     if not finished:
@@ -149,13 +149,13 @@ def model_in_folder(folder: Path) -> SelectedModel:
 
 
 def model_of_evaluation(folder: Path) -> Path | None:
-    """Returns the training artifact whose model an evaluation used; None for a model that no run trained."""
+    """Returns the training artifact of the evaluated model; None for a model that no run trained."""
     entry: dict[str, Any] | None = read_manifest(folder)["inputs"].get("training")
     return folder.parent.parent / "training" / str(entry["folder"]) if entry else None
 
 
 def select_base_model(model: SelectedModel, root: Path) -> SelectedModel | None:
-    """Returns the model that a run's training started from; None for random weights or a model of no run."""
+    """Returns the model that a training run started from; None for random weights, or a model that no run trained."""
     if model.training is None:
         return None
     manifest = read_manifest(model.training)

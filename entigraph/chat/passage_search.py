@@ -1,4 +1,4 @@
-"""Open book: passages of a run's documents, retrieved by BM25."""
+"""Open book: retrieves passages of a run's documents with BM25."""
 
 from collections.abc import Sequence
 from pathlib import Path

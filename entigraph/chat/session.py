@@ -1,4 +1,4 @@
-"""A session with one or two models: what `entigraph ask`, `entigraph chat` and the web app have in common."""
+"""A session with one or two models, for `entigraph ask`, `entigraph chat` and the web app."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ DEFAULT_PASSAGES = 8
 
 @dataclass(kw_only=True)
 class ChatSession:
-    """`passages` is the number of retrieved passages in a prompt; 0 is closed-book. `histories` are the turns by model:
+    """`passages` is the number of retrieved passages in a prompt; 0 is closed book. `histories` are the turns by model:
     each model sees its own earlier answers.
     """
 
@@ -44,7 +44,7 @@ class ChatSession:
         return PassageSearch(corpus)
 
     def check(self) -> None:
-        """Raises ConfigError if a model cannot be used with the settings. Loads tokenizers, no weights."""
+        """Raises ConfigError if a model cannot be used with the settings. Loads tokenizers, but no weights."""
         for model in self.models:
             check_on_hub(model.selected)
             self.settings.resolve_mode(model)
@@ -52,7 +52,7 @@ class ChatSession:
             _ = self.search
 
     def load(self) -> None:
-        """Loads the weights, which the first answer would otherwise wait for."""
+        """Loads the weights, so that the first answer does not wait for them."""
         for model in self.models:
             _ = model.backend
 
@@ -93,7 +93,7 @@ def open_session(
     passages: int = 0,
     device: str = "auto",
 ) -> ChatSession:
-    """Returns a session with a model and optionally a second one: `base`, or with `with_base` its base model."""
+    """Returns a session with a model and optionally a second one: `base`, or, with `with_base`, its base model."""
     selected = select_model(name, root)
     other: SelectedModel | None = None
     if base:

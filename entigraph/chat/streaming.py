@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from entigraph.evaluation.backends.local_backend import ChatTemplate
     from entigraph.evaluation.backends.transformers_backend import TransformersBackend
 
-INCOMPLETE = "\ufffd"  # what an incomplete character decodes to
+INCOMPLETE = "\ufffd"  # an incomplete character decodes to this
 
 
 class ChatModel:
@@ -94,7 +94,7 @@ class ChatModel:
 
 
 def held_back(text: str, stops: Sequence[str]) -> int:
-    """Returns how many last characters may still become a tag of reasoning, a stop string or a complete character."""
+    """Returns how many of the last characters may still become a reasoning tag, a stop string or a full character."""
     if re.fullmatch(r"\s*[<\[][^>\]\s]{0,30}", text):
         return len(text)
     incomplete = len(text) - len(text.rstrip(INCOMPLETE))

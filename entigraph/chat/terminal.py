@@ -21,8 +21,8 @@ from entigraph.runtime.progress import TerminalProgress
 from entigraph.text.normalization import normalize_text
 
 COMMANDS = {
-    "/why": "the source sentences and training texts that mention the names in the last answer",
-    "/text N": "training text N of the last /why in full",
+    "/why": "list the source sentences and training texts that mention the names in the last answer",
+    "/text N": "print training text N of the last /why in full",
     "/open": f"switch between closed book and open book ({DEFAULT_PASSAGES} passages)",
     "/reset": "clear the conversation",
     "/help": "list the commands",
@@ -49,7 +49,7 @@ class Terminal:
             self.session.load()
 
     def print_answers(self, question: str) -> None:
-        """Prints the answer of every model while it is generated."""
+        """Prints the answer of each model while it is generated."""
         passages = self.session.find_passages(question)
         for model in self.session.models:
             self.console.print(plain(f"{model.name}: ", "bold"), end="")
@@ -80,10 +80,10 @@ class Terminal:
     def print_text(self, argument: str) -> None:
         texts = self.evidence.texts if self.evidence else []
         if not texts:
-            self.console.print("there is no text to show: /why has shown none")
+            self.console.print("there is no text to print: the last /why listed none")
             return
         if not argument.isdigit() or not 0 < int(argument) <= len(texts):
-            self.console.print(f"/text takes the number of a text of the last /why, 1 to {len(texts)}")
+            self.console.print(f"/text needs the number of a text of the last /why, from 1 to {len(texts)}")
             return
         self.console.print(plain(texts[int(argument) - 1].text))
 
@@ -101,7 +101,7 @@ class Terminal:
             self.console.print("the conversation is empty")
         elif command == "/open":
             if not self.session.passages:
-                _ = self.session.search  # an error leaves the session closed-book
+                _ = self.session.search  # after an error, the session stays closed book
             self.session.passages = 0 if self.session.passages else DEFAULT_PASSAGES
             self.console.print("open book" if self.session.passages else "closed book")
         else:
@@ -172,7 +172,7 @@ def listed(shown: int, count: int) -> str:
 
 
 def ask(session: ChatSession, questions: Sequence[str], why: bool, as_json: bool) -> None:
-    """Prints every model's answer to each question. Questions do not see each other."""
+    """Prints every model's answer to each question. Each question starts a new conversation."""
     terminal = Terminal(session)
     terminal.load()
     for question in questions:

@@ -8,7 +8,7 @@ const ROW_HEIGHT = 64, EXTRA_ROWS = 6, PASSAGES_OPEN = 2;
 const number = (value) => value.toLocaleString("en");
 const plural = (count, noun) => `${number(count)} ${noun}${count === 1 ? "" : "s"}`;
 const withSpaces = (name) => name.replaceAll("_", " ");
-const optionsIn = (choice) => [choice ?? []].flat(); // a choice is a list if several options may be correct
+const optionsIn = (choice) => [choice ?? []].flat(); // a choice is a list if several choices may be correct
 const sameChoice = (first, second) => `${first}` === `${second}`;
 const formatLetters = (choice) => optionsIn(choice).map(letter).join(", ");
 const letter = (option) => (option < 26 ? String.fromCharCode(65 + option) : `${option + 1}`);
@@ -178,7 +178,7 @@ function options(index, details) {
     list.append(item);
   });
   const notes = [];
-  if (details.scores) notes.push("The bar is the option's share of the total likelihood; the number is its log-likelihood in nats.");
+  if (details.scores) notes.push("The bar is the choice's fraction of the total likelihood; the number is its log-likelihood in nats.");
   if (details.choice_norm !== undefined && !sameChoice(details.choice_norm, questions.choice[index])) notes.push(`Normalized by length, ${formatLetters(details.choice_norm)} is the most likely.`);
   if (questions.state[index] === 3) notes.push("The prompt exceeded the model's context; the question was not sent and counts as incorrect.");
   return [list, notes.length ? element("p", { class: "faint" }, notes.join(" ")) : ""];
@@ -209,7 +209,7 @@ async function samples(index, details) {
   if (!details.samples_total) return [];
   const unparsed = Object.entries(details.unparsed || {}).map(([reason, count]) => `${reason} ${number(count)}`);
   const texts = await loadTexts((details.samples || []).map(([, text]) => text));
-  const notes = [`${texts.length} of ${plural(details.samples_total, "sample")} shown`, ...(unparsed.length ? [`without an option: ${unparsed.join(", ")}`] : [])].join("; ");
+  const notes = [`${texts.length} of ${plural(details.samples_total, "sample")} shown`, ...(unparsed.length ? [`without a choice: ${unparsed.join(", ")}`] : [])].join("; ");
   return [element("h3", {}, "Samples"), element("p", { class: "faint" }, `${notes}.`), ...(details.samples || []).map(([choice], position) => {
     const kind = choice === null ? 2 : sameChoice(choice, questions.answer[index]) ? 0 : 1, [sign, name, color] = STATES[kind];
     const parsed = choice === null ? `${sign} ${name}` : `${sign} parsed as ${formatLetters(choice)}`;
@@ -240,7 +240,7 @@ async function mentions(details) {
   if (!details.mentions) return [];
   const title = element("h3", {}, "The answer in the training texts");
   const { answer_names: answerNames, question_names: questionNames, texts, answer_mentions: answerMentions, joint_mentions: jointMentions, excerpts } = details.mentions;
-  if (!answerNames) return [title, element("p", { class: "faint" }, "The correct option contains no entity of its document.")];
+  if (!answerNames) return [title, element("p", { class: "faint" }, "The correct choice contains no entity of its document.")];
   const excerptTexts = await loadTexts(excerpts.map(([, , text]) => text));
   const notes = [element("mark", {}, answerNames.join(" · ")), ` occurs in ${number(answerMentions)} of ${plural(texts, "text")} about the document`];
   if (questionNames.length) notes.push(`, in ${number(jointMentions)} of them together with `, element("mark", { class: "also" }, questionNames.join(" or ")));

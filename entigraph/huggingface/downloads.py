@@ -1,4 +1,4 @@
-"""Downloads Hub models and reports the progress of a stage: transformers would show nothing, or its own bars."""
+"""Downloads Hub models with a progress bar of the stage; transformers would show none, or its own bars."""
 
 from fnmatch import fnmatch
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from entigraph.huggingface.model_folders import is_local_path
 from entigraph.runtime.progress import Advance, Progress
 
-# What transformers reads. Files in folders and of other names are copies in other formats.
+# The files that transformers reads. All others, and files in folders, are copies in other formats.
 FILES = ("model*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
 MEGABYTE = 1_000_000
 
@@ -14,7 +14,7 @@ MEGABYTE = 1_000_000
 def download_model(path: str, progress: Progress) -> None:
     """Downloads the files of a Hub model that are not in the local cache.
 
-    Does nothing for a local model, or if the Hub cannot be used: what is missing is an error when the model is loaded.
+    Does nothing for a local model, or if the Hub is not available: loading the model then reports what is missing.
     """
     if not path or is_local_path(path):
         return
@@ -38,7 +38,7 @@ def is_read(name: str) -> bool:
 
 
 def count_bytes(advance: Advance) -> type[Any]:
-    """Returns what the Hub client uses instead of tqdm, which shows nothing and advances by whole megabytes."""
+    """Returns a replacement for tqdm in the Hub client, which shows nothing and advances by whole megabytes."""
     from tqdm import tqdm
 
     rest = 0

@@ -16,7 +16,7 @@ from entigraph.errors import ConfigError
 
 MAGIC = b"GGUF"
 ARCHITECTURE, ALIGNMENT, DEFAULT_ALIGNMENT = "general.architecture", "general.alignment", 32
-# Value types of GGUF's metadata.
+# The value types of GGUF metadata.
 STRING, ARRAY = 8, 9
 NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 

@@ -1,4 +1,4 @@
-"""Resolves datasets that are local files or datasets on the Hugging Face Hub."""
+"""Resolves datasets: local files, or datasets on the Hugging Face Hub."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ def resolve_dataset(path: str, key: str, expected: str) -> Path:
     Raises ConfigError for an empty name, or a path that does not exist. `key` and `expected` are for the message.
     """
     if not path:
-        raise ConfigError(f"{key}: not set; set it to {expected}, or a hub dataset")
+        raise ConfigError(f"{key}: not set; set it to {expected}, or a Hub dataset")
     local = Path(path).expanduser().resolve()
     if local.exists():
         return local
@@ -21,7 +21,7 @@ def resolve_dataset(path: str, key: str, expected: str) -> Path:
 
 
 def list_files(path: str, key: str, expected: str, suffixes: tuple[str, ...], pattern: str = "*") -> list[Path]:
-    """Returns the files at `path` that match `pattern` and have one of the suffixes, downloaded from the Hub if needed.
+    """Returns the files at `path` that match `pattern` and have one of the suffixes. Downloads them if needed.
 
     Raises DataError if there are none.
     """

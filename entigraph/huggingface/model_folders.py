@@ -13,14 +13,14 @@ from entigraph.storage.artifact import read_json
 TOKENIZER = "tokenizer.json"
 ADAPTER_CONFIG = "adapter_config.json"
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
-NO_HUB_NAMES = ("models", "datasets", "spaces")  # paths of the Hub's website, so no account has such a name
+NO_HUB_NAMES = ("models", "datasets", "spaces")  # paths of the Hub's website, which no account has as its name
 POSITION_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len")
 HUB_TIMEOUT_SECONDS = 10
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def is_local_path(path: str) -> bool:
-    """Returns whether a path names a file of this machine, although it may not exist, and cannot be a Hub ID."""
+    """Returns whether a path can only be a local path, even if it does not exist, and not a Hub ID."""
     local = Path(path).expanduser()
     if local.exists() or local.is_absolute() or is_gguf(path):
         return True
@@ -31,7 +31,7 @@ def is_local_path(path: str) -> bool:
 
 
 def absolute_model_path(path: str) -> str:
-    """Returns the absolute path of a local model, which is valid in any working directory; a Hub ID as it is."""
+    """Returns the absolute path of a local model, which is valid in any working directory. A Hub ID is unchanged."""
     local = Path(path).expanduser()
     return str(local.resolve()) if path and local.exists() else path
 
@@ -56,7 +56,7 @@ def check_model_path(path: str) -> None:
         raise ConfigError(f"model.path: {local} contains no config.json; expected a Hugging Face model folder")
     if pointers := [file.name for file in sorted(local.iterdir()) if file.is_file() and is_lfs_pointer(file)]:
         raise ConfigError(
-            f"model.path: {local} contains pointers of Git LFS instead of files: {', '.join(pointers)}; "
+            f"model.path: {local} contains Git LFS pointers instead of files: {', '.join(pointers)}; "
             "run git lfs pull there"
         )
 
@@ -87,7 +87,7 @@ def find_hub_error(path: str, needs_config: bool = True) -> Exception | None:
 
 
 def read_config(path: str) -> dict[str, Any] | None:
-    """Returns the values of a local model's config.json; those of the text model if it has several parts."""
+    """Returns the values of a local model's config.json, with the values of the text model if it has several parts."""
     file = Path(path).expanduser() / "config.json"
     if not file.is_file():
         return None
@@ -99,7 +99,7 @@ def read_config(path: str) -> dict[str, Any] | None:
 
 
 def max_positions(values: Mapping[str, Any]) -> int | None:
-    """Returns the longest sequence that a model's config.json allows; None if it states none."""
+    """Returns the longest sequence that a model's config.json allows; None if it has no limit."""
     return next((values[key] for key in POSITION_KEYS if isinstance(values.get(key), int)), None)
 
 
@@ -109,7 +109,7 @@ def token_ids(file: Path) -> Mapping[str, int]:
 
 
 def text_vocabulary(file: Path) -> int:
-    """Returns the number of embeddings that the ids of a tokenizer.json need, without special tokens at its end.
+    """Returns the number of embeddings that the ids of a tokenizer.json need, without the special tokens at its end.
 
     Gemma 3 has a special token for images beyond the embeddings of its text models; texts never contain its id.
     """

@@ -34,7 +34,7 @@ def load_checked(path: str, **options: Any) -> "PreTrainedModel":
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # type: ignore[no-untyped-call]
-    # Allows other shapes only to report them together with what is missing.
+    # Allows different shapes, in order to report them together with missing weights.
     options |= {"dtype": torch.float32, "output_loading_info": True, "ignore_mismatched_sizes": True}
     try:
         with without_load_report(), without_progress_bar(path):
@@ -53,7 +53,7 @@ def load_checked(path: str, **options: Any) -> "PreTrainedModel":
 
 @contextmanager
 def without_load_report() -> Iterator[None]:
-    """Hides what transformers reports about weights, which are errors here, and about tensor parallelism."""
+    """Hides the reports of transformers on weights, which are errors here, and on tensor parallelism."""
     loggers = [logging.getLogger(f"transformers.{name}") for name in LOADING_LOGGERS]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -66,9 +66,9 @@ def without_load_report() -> Iterator[None]:
 
 
 def weight_problems(info: Mapping[str, Any]) -> str:
-    """Returns what differs between a model and its files; empty if nothing does.
+    """Returns the differences between a model and its files; empty if there are none.
 
-    `info` is the loading info of transformers, which leaves out tied weights and buffers that are not stored.
+    `info` is the loading info of transformers, which omits tied weights and buffers that are not stored.
     """
     shapes = [
         f"{name} ({list(stored)} instead of {list(expected)})" for name, stored, expected in info["mismatched_keys"]
@@ -81,8 +81,8 @@ def weight_problems(info: Mapping[str, Any]) -> str:
 
 
 def stored_problems(model: "PreTrainedModel", path: str) -> Iterator[str]:
-    """Yields problems of a local folder's safetensors that transformers ignores: integer weights without a quantization
-    config, and a head that differs from the embeddings although config.json ties them.
+    """Yields the problems of a local folder's safetensors that transformers ignores: integer weights without a
+    quantization config, and an LM head that differs from the embeddings although config.json ties them.
     """
     import torch
     from safetensors import safe_open

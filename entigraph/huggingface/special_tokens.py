@@ -1,6 +1,6 @@
 """Encodes special tokens that occur in texts, such as <|endoftext|>, as ordinary text.
 
-Only separators and chat templates write special tokens.
+Only separators and chat templates add special tokens.
 """
 
 import re
@@ -30,7 +30,7 @@ class PlainTextTokenizer:
 
 
 def special_tokens(tokenizer: "Tokenizer") -> dict[str, int]:
-    """Returns the special tokens of a tokenizer by their text, without the one for unknown characters."""
+    """Returns the ids of a tokenizer's special tokens by their text, without the unknown token."""
     unknown = getattr(tokenizer.model, "unk_token", None)
     added = tokenizer.get_added_tokens_decoder().items()
     return {token.content: token_id for token_id, token in added if token.special and token.content != unknown}

@@ -1,4 +1,4 @@
-"""Drafts questions about a document: splits it into passages, builds the requests, and parses the answers."""
+"""Drafts questions about a document: splits it into passages, builds the requests, and parses the completions."""
 
 import random
 import re
@@ -17,9 +17,9 @@ from entigraph.text.languages import in_own_language, is_foreign
 from entigraph.text.normalization import is_blank, normalize_text
 from entigraph.text.writing_systems import characters_per_token
 
-OPTIONS = 4
+NUM_CHOICES = 4
 KINDS = ("stated", "combined")
-# Before the space, or after marks that need none behind them, with their closing quotes.
+# Before a space, or after marks that no space follows, with their closing quotes.
 SENTENCE_BOUNDARY = re.compile(r"(?<=[.!?؟۔।॥።])(?=\s)|(?<=[。！？｡])(?![。！？｡」』”’）])|(?<=[。！？｡][」』”’）])")
 ANSWER_FIELDS: Mapping[QuestionForm, Mapping[str, Any]] = {
     QuestionForm.multiple_choice: {"right": STRING, "wrong": array_schema()},
@@ -29,14 +29,14 @@ ANSWER_FIELDS: Mapping[QuestionForm, Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class QuestionPassage:
-    """A part of a document that `count` questions are asked about. `number` counts the parts from 0.
+    """A part of a document that `count` questions are asked about. `index` is its index in the document.
 
-    Questions across documents are also about `other`, a passage of another document, and `number` counts the pairs of
-    the first document. `shared_names` are in both passages.
+    Questions across documents are also about `other`, a passage of a different document; `index` is then the index of
+    the pair among those of the first document. `shared_names` are in both passages.
     """
 
     document: Document
-    number: int
+    index: int
     text: str
     count: int = 1
     other: "QuestionPassage | None" = None
@@ -44,7 +44,7 @@ class QuestionPassage:
 
     @property
     def rendered(self) -> str:
-        """The passage as every request shows it: title, author and year in the first line, then the text."""
+        """The passage as in every request: title, author and year in the first line, then the text."""
         shown = f"### Document\n{self.document.heading}.\n{self.text}"
         if self.other is None:
             return shown
@@ -52,7 +52,7 @@ class QuestionPassage:
 
     @property
     def single_passages(self) -> Sequence["QuestionPassage"]:
-        """The passage of each document."""
+        """The passages of the single documents."""
         return [self] if self.other is None else [replace(self, other=None), self.other]
 
 
@@ -65,8 +65,8 @@ class Draft:
 
 
 def split_passages(document: Document, settings: GeneratedQuestions) -> list[QuestionPassage]:
-    """Returns as few passages as possible, cut between paragraphs or else sentences. Only a longer sentence exceeds the
-    limit.
+    """Returns as few passages as possible, split between paragraphs or else sentences. Only a sentence that is longer
+    than the limit exceeds it.
     """
     limit = int(settings.passage_tokens * characters_per_token(document.text))
     texts: list[str] = []
@@ -77,7 +77,7 @@ def split_passages(document: Document, settings: GeneratedQuestions) -> list[Que
             texts.append(piece)
     texts = [text.strip() for text in texts]
     count = ceil(settings.per_document / max(1, sum(map(bool, texts))))
-    return [QuestionPassage(document, number, text, count) for number, text in enumerate(texts) if text]
+    return [QuestionPassage(document, index, text, count) for index, text in enumerate(texts) if text]
 
 
 def split_pieces(text: str, limit: int) -> Iterator[str]:
@@ -117,9 +117,9 @@ def build_request(
 def parse_drafts(
     passage: QuestionPassage, completion: Completion, settings: GeneratedQuestions
 ) -> tuple[list[Draft], list[Any]]:
-    """Returns the usable drafts, and the entries without a question and four distinct options or a short answer.
+    """Returns the usable drafts, and the entries that are not a question with four distinct choices or a short answer.
 
-    An answer without entries is one of the latter, and so is the last entry of a truncated answer.
+    A completion without entries is itself such an entry, and so is the last entry of a truncated completion.
     """
     answer, reason = completion.text, completion.finish_reason
     try:
@@ -128,17 +128,17 @@ def parse_drafts(
         entries = []
     if reason == LENGTH and entries:
         entries[-1] = None
-    drafts = [parse_draft(passage, number, entry, settings) for number, entry in enumerate(entries)]
+    drafts = [parse_draft(passage, index, entry, settings) for index, entry in enumerate(entries)]
     unusable = [entry for entry, draft in zip(entries, drafts, strict=True) if draft is None]
     return [draft for draft in drafts if draft], unusable if drafts else [answer]
 
 
-def parse_draft(passage: QuestionPassage, number: int, raw: Any, settings: GeneratedQuestions) -> Draft | None:
+def parse_draft(passage: QuestionPassage, index: int, raw: Any, settings: GeneratedQuestions) -> Draft | None:
     if not isinstance(raw, dict):
         return None
     document = passage.document
-    identity = f"{document.id}-{'x' if passage.other else 'g'}{passage.number:03}-{number:03}"
-    parse = parse_accepted if settings.form == QuestionForm.short_answer else parse_options
+    identity = f"{document.id}-{'x' if passage.other else 'g'}{passage.index:03}-{index:03}"
+    parse = parse_accepted if settings.form == QuestionForm.short_answer else parse_choices
     text, answers = clean(raw.get("question")), parse(raw, f"{settings.seed}/{identity}")
     if not text or not answers:
         return None
@@ -154,17 +154,17 @@ def parse_draft(passage: QuestionPassage, number: int, raw: Any, settings: Gener
     return Draft(question, passage)
 
 
-def parse_options(raw: Mapping[str, Any], seed: str) -> dict[str, Any]:
-    """Returns four distinct options in random order and the index of the correct one; empty if there are none."""
+def parse_choices(raw: Mapping[str, Any], seed: str) -> dict[str, Any]:
+    """Returns four distinct choices in random order and the index of the correct one; empty if there are none."""
     if not isinstance(raw.get("wrong"), list):
         return {}
-    options = [clean(option) for option in (raw.get("right"), *raw["wrong"])]
-    correct = options[0]
-    different = len({option.casefold() for option in options})
-    if not all(options) or not different == len(options) == OPTIONS:
+    choices = [clean(choice) for choice in (raw.get("right"), *raw["wrong"])]
+    correct = choices[0]
+    num_distinct = len({choice.casefold() for choice in choices})
+    if not all(choices) or not num_distinct == len(choices) == NUM_CHOICES:
         return {}
-    random.Random(seed).shuffle(options)
-    return {"choices": options, "answer": options.index(correct)}
+    random.Random(seed).shuffle(choices)
+    return {"choices": choices, "answer": choices.index(correct)}
 
 
 def parse_accepted(raw: Mapping[str, Any], seed: str) -> dict[str, Any]:
@@ -175,7 +175,7 @@ def parse_accepted(raw: Mapping[str, Any], seed: str) -> dict[str, Any]:
 
 
 def cite_documents(question: str, passage: QuestionPassage) -> str:
-    """Returns a question with the titles of its documents; in English only if the document is."""
+    """Returns a question with the titles of its documents, in English words only if the document is in English."""
     titles = [single.document.title for single in passage.single_passages]
     if is_foreign(passage.document.text):
         return f"{', '.join(titles)}: {question}"
@@ -184,7 +184,7 @@ def cite_documents(question: str, passage: QuestionPassage) -> str:
 
 
 def clean(value: Any) -> str:
-    """Returns a normalized text or number as text; "" for anything else, and for what has no visible character."""
+    """Returns a normalized text or number as text; "" for anything else, and for text without visible characters."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return ""
     text = normalize_text(str(value)).strip()

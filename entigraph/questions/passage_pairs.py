@@ -1,7 +1,7 @@
 """Finds passages of two documents that mention the same names, for questions that need both documents.
 
-The writer lists the names of each passage; a name counts if the passage contains it. Documents are paired by their
-rarest shared names first, which are the strongest link.
+The writer lists the names in each passage; a name counts if the passage contains it. Documents are paired by their
+rarest shared names first, which link them most strongly.
 """
 
 import random
@@ -44,9 +44,9 @@ def pair_passages(
     """Returns passage pairs grouped by their first document, in document order; empty if no documents share a name."""
     passages_by_name: dict[str, list[int]] = {}
     passages_by_document: dict[str, list[int]] = {}
-    for index, (passage, known) in enumerate(zip(passages, names, strict=True)):
+    for index, (passage, own_names) in enumerate(zip(passages, names, strict=True)):
         passages_by_document.setdefault(passage.document.id, []).append(index)
-        for name in known:
+        for name in own_names:
             passages_by_name.setdefault(name, []).append(index)
     used: set[frozenset[int]] = set()
     result: list[QuestionPassage] = []
@@ -68,11 +68,11 @@ def pair_passages(
         result += [
             replace(
                 passages[first],
-                number=number,
+                index=position,
                 count=ceil(settings.per_document / len(pairs)),
                 other=passages[second],
                 shared_names=[names[first][name] for name in names[first] if name in names[second]],
             )
-            for number, (first, second) in enumerate(pairs)
+            for position, (first, second) in enumerate(pairs)
         ]
     return result

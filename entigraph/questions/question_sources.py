@@ -11,7 +11,7 @@ from entigraph.errors import ConfigError
 
 
 class QuestionSource(Protocol):
-    """`prompts`: the names of the prompt files that the writer is asked with."""
+    """`prompts` are the names of the prompt files that the writer receives."""
 
     name: ClassVar[str]
     needs_writer: ClassVar[bool]
@@ -40,7 +40,7 @@ class QuestionsFile:
     """A JSONL file with one question per line, such as an edited review.jsonl. It is used as it is, without checks.
 
     {"document": "<id in documents.jsonl>", "question": "...", "choices": ["...", "..."], "answer": 0, "group": "..."}
-    or "answer": [0, 2] if several may be correct
+    or "answer": [0, 2] if several choices may be correct
     """
 
     path: str = runtime_field("")
@@ -51,7 +51,7 @@ class QuestionsFile:
     def sources(self) -> list[Path]:
         file = Path(self.path).expanduser().resolve()
         if not self.path or not file.is_file():
-            raise ConfigError(f"questions.path: {self.path!r} is not a file; give a JSONL file of questions")
+            raise ConfigError(f"questions.path: {self.path!r} is not a file; set it to a JSONL file of questions")
         return [file]
 
 
@@ -67,15 +67,16 @@ class GeneratedQuestions:
     """The writer generates `per_document` questions about each document, spread evenly over passages of at most
     `passage_tokens` (of four characters).
 
-    A question with four options is kept if the writer, given the passage, finds exactly the keyed option correct. A
-    question with a short answer is kept if that answer is in the passage, and the writer, given the passage, gives it.
-    With `unknown_to_writer` a question is dropped if the writer also answers it `guesses` times in a row without the
-    passage, with options in a different order each time. `cite_document` starts each question with the title.
+    A question with four choices is kept if the writer, given the passage, finds only the keyed choice correct. A
+    question with a short answer is kept if the passage contains that answer, and the writer, given the passage, answers
+    with it. With `unknown_to_writer`, a question is dropped if the writer also answers it `guesses` times in a row
+    without the passage, with the choices in a different order each time. `cite_document` starts each question with the
+    title.
 
-    With `documents_per_question=2` a question is about passages of two documents that mention the same name, and is
+    With `documents_per_question=2`, a question is about passages of two documents that mention the same name, and is
     dropped if the writer answers it from one of them alone. A document without such a name has no questions.
 
-    No request of a synthesis contains a question: the texts are written from the documents alone.
+    Synthesis requests contain no questions: the texts are written from the documents alone.
     """
 
     form: QuestionForm = QuestionForm.multiple_choice

@@ -1,8 +1,8 @@
 """Questions about a corpus that has none: documents → questions.jsonl, review.jsonl, rejected.jsonl.
 
-rejected.jsonl holds the drafts that are left out, with reasons. review.jsonl holds the questions in the format of
-`corpus.questions`, with the evidence for each, so that a person can read, edit and use them (questions=file
-questions.path=...). No prompt of a synthesis contains them.
+rejected.jsonl contains the rejected drafts, with reasons. review.jsonl contains the questions in the format of
+`corpus.questions`, with their evidence, so that humans can read, edit and use them (questions=file questions.path=...).
+No synthesis prompt contains them.
 """
 
 from collections import Counter
@@ -47,9 +47,10 @@ ASKED_BEFORE, NO_NAMES = "duplicate question", "no list of names"
 
 
 def copy_questions(corpus: Path, out: Path, file: Path) -> dict[str, Any]:
-    """Uses the questions in a file as they are; leaves out and counts those about skipped documents and repeated ones.
+    """Uses the questions in a file as they are. Questions about skipped documents and repeated ones are excluded and
+    counted.
 
-    Raises DataError naming the first bad lines.
+    Raises DataError with the first bad lines.
     """
     known = {document.id for document in read_jsonl(corpus / "documents.jsonl", Document)}
     skipped = {file.file for file in read_if_exists(corpus / "skipped.jsonl", SkippedFile)}
@@ -77,7 +78,7 @@ def read_if_exists(file: Path, kind: type[Record]) -> list[Record]:
 def generate(
     corpus: Path, out: Path, *, settings: GeneratedQuestions, llm: LLM, progress: Progress = SILENT
 ) -> dict[str, Any]:
-    """Drafts and verifies questions. Raises DataError if none passes; rejected.jsonl then has the reasons too."""
+    """Drafts and verifies questions. Raises DataError if none passes; rejected.jsonl contains the reasons even then."""
     documents = list(read_jsonl(corpus / "documents.jsonl", Document))
     rejected: list[dict[str, Any]] = []
     passages = [passage for document in documents for passage in split_passages(document, settings)]
@@ -116,18 +117,18 @@ def generate(
 
 
 def estimate_requests(documents: Sequence[Document], settings: GeneratedQuestions) -> tuple[int, int, float]:
-    """Returns about how many requests draft how many questions, and the characters of the prompts with all checks.
+    """Returns estimates of the drafting requests, the questions, and the prompt characters including all checks.
 
-    Across documents these are the largest numbers: which documents mention the same names is not known yet.
+    Across documents, these are upper bounds: which documents mention the same names is not known yet.
     """
     passages = [passage for document in documents for passage in split_passages(document, settings)]
     prompts = [drafting_request(passage, settings) for passage in passages]
     characters = sum(len(request.system + request.user) for request in prompts) / max(1, len(prompts))
-    number = len({passage.document.id for passage in passages})
-    questions = settings.per_document * number
+    num_documents = len({passage.document.id for passage in passages})
+    questions = settings.per_document * num_documents
     if not settings.across_documents:
         return len(passages), questions, characters * (len(passages) + questions)
-    pairs = pairs_per_document(settings) * number
+    pairs = pairs_per_document(settings) * num_documents
     shown = len(passages) + 2 * pairs + 4 * questions  # names, drafts, and checks with both passages and with each
     return len(passages) + pairs, questions, characters * shown
 
@@ -145,7 +146,7 @@ def no_pairs_message(documents: Sequence[Document], rejected: Sequence[Mapping[s
 def list_names(
     passages: Sequence[QuestionPassage], llm: LLM, rejected: list[dict[str, Any]], progress: Progress
 ) -> Iterator[Names]:
-    """Yields the names in each passage; adds answers without a list of names to `rejected`."""
+    """Yields the names in each passage, and adds completions without a list of names to `rejected`."""
     with progress.bar("names", len(passages), "passages") as advance:
         for passage, completion in zip(passages, llm.complete(map(names_request, passages)), strict=True):
             raise_if_unanswered(completion)
@@ -165,7 +166,7 @@ def draft_questions(
     rejected: list[dict[str, Any]],
     progress: Progress,
 ) -> Iterator[Draft]:
-    """Yields the drafts; adds what is no question to `rejected`."""
+    """Yields the drafts, and adds entries that are not questions to `rejected`."""
     with progress.bar("questions", len(passages), "passages") as advance:
         answers = llm.complete(drafting_request(passage, settings) for passage in passages)
         for passage, completion in zip(passages, answers, strict=True):
@@ -180,7 +181,7 @@ def draft_questions(
 
 
 def drop_duplicates(drafts: Iterable[Draft], rejected: list[dict[str, Any]]) -> Iterator[Draft]:
-    """Drops drafts with the same words as an earlier one about the same document, and adds them to `rejected`."""
+    """Drops drafts with the same words as an earlier draft about the same document, and adds them to `rejected`."""
     seen: set[tuple[str, Sequence[str]]] = set()
     for draft in drafts:
         key = (draft.question.document_id, normalize(draft.question.text))
@@ -192,7 +193,7 @@ def drop_duplicates(drafts: Iterable[Draft], rejected: list[dict[str, Any]]) -> 
 
 
 def review_line(draft: Draft) -> dict[str, Any]:
-    """Returns a draft as a line of a question file. `other_document` is for the reader."""
+    """Returns a draft as a line of a question file. `other_document` is only for human readers."""
     question, other = draft.question, draft.passage.other
     multiple_choice = {"choices": list(question.choices), "answer": question.answer}
     return {
@@ -210,7 +211,7 @@ def write_lines(file: Path, lines: Iterable[Mapping[str, Any]]) -> None:
 
 
 def data_losses(counts: Mapping[str, Any], documents: int) -> list[DataLoss]:
-    """Returns what the questions do not cover of a corpus of that many documents."""
+    """Returns what the questions do not cover in a corpus of `documents` documents."""
     return [
         DataLoss("documents have no question", counts["documents_without_questions"], documents),
         DataLoss("questions are left out with a skipped file", counts.get("questions_about_skipped_files", 0)),

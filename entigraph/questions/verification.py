@@ -22,7 +22,7 @@ UNPARSED, REFUSED = "the check could not be parsed", "the writer refused to chec
 NO_VERDICT = (UNPARSED, REFUSED)
 NOT_ANSWERED = "not answered by the passage"
 KNOWN, ANSWERED_BY_ONE = "answered without the document", "answered by one of its documents alone"
-Verdict = tuple[Draft, str | None]  # the draft and why it is rejected; None if it is kept
+Verdict = tuple[Draft, str | None]  # the draft, and why it is rejected; None if it is kept
 
 
 def verify_drafts(
@@ -47,7 +47,7 @@ def verify_drafts(
 
 
 def unsupported_reason(draft: Draft) -> str | None:
-    """Returns a reason if a short answer is in no passage of the draft."""
+    """Returns a reason if none of the draft's passages contains its short answer."""
     accepted, passages = draft.question.accepted, draft.passage.single_passages
     if not accepted or any(contains_answer(passage.text, answer) for passage in passages for answer in accepted):
         return None
@@ -55,22 +55,22 @@ def unsupported_reason(draft: Draft) -> str | None:
 
 
 def rejection_reason(draft: Draft, completion: Completion, settings: GeneratedQuestions, guess: int = 0) -> str | None:
-    """Returns why the writer's answer speaks against a draft; None if it gives the keyed answer and no other."""
-    given = parse_answer(completion, draft, settings, guess)
-    if given is None:
+    """Returns why the writer's answer disqualifies a draft; None if it is the keyed answer and no other."""
+    answer = parse_answer(completion, draft, settings, guess)
+    if answer is None:
         return REFUSED if is_refusal(completion) else UNPARSED
-    if not given:
+    if not answer:
         return NOT_ANSWERED
-    if isinstance(given, str):
-        return None if agrees(given, draft.question.accepted) else "another answer is correct"
-    if draft.question.answer not in given:
+    if isinstance(answer, str):
+        return None if agrees(answer, draft.question.accepted) else "another answer is correct"
+    if draft.question.answer not in answer:
         return "the check chose a different option"
-    return "several options are correct" if len(given) > 1 else None
+    return "several options are correct" if len(answer) > 1 else None
 
 
 def find_answered_by_one(drafts: Sequence[Draft], llm: LLM, settings: GeneratedQuestions) -> dict[str, str]:
-    """Returns the ids of the questions across documents that the writer answers from one of the documents alone, or for
-    which that is unknown, each with the reason.
+    """Returns the reason by question id for the questions across documents that the writer answers from one document
+    alone, or for which that is unknown.
     """
     singles = [(draft, passage) for draft in drafts for passage in draft.passage.single_passages]
     completions = llm.complete(passage_request(draft, passage, settings) for draft, passage in singles)
@@ -83,8 +83,8 @@ def find_answered_by_one(drafts: Sequence[Draft], llm: LLM, settings: GeneratedQ
 
 
 def find_known(drafts: Sequence[Draft], llm: LLM, settings: GeneratedQuestions) -> dict[str, str]:
-    """Returns the ids of the questions that the writer answers correctly every time without the passage, or for which
-    that is unknown, each with the reason.
+    """Returns the reason by question id for the questions that the writer always answers correctly without the passage,
+    or for which that is unknown.
     """
     reasons: dict[str, str] = {}
     remaining = list(drafts) if settings.unknown_to_writer else []
@@ -100,35 +100,35 @@ def find_known(drafts: Sequence[Draft], llm: LLM, settings: GeneratedQuestions) 
     return reasons | {draft.question.id: KNOWN for draft in remaining}
 
 
-def option_order(draft: Draft, settings: GeneratedQuestions, guess: int) -> list[int]:
-    """Returns a different order of the options for each guess, so that a preference for a letter is not knowledge."""
+def choice_order(draft: Draft, settings: GeneratedQuestions, guess: int) -> list[int]:
+    """Returns a different order of the choices for each guess: a preference for a letter is not knowledge."""
     order = list(range(len(draft.question.choices)))
     random.Random(f"{settings.seed}/{draft.question.id}/{guess}").shuffle(order)
     return order
 
 
 def passage_request(draft: Draft, passage: QuestionPassage, settings: GeneratedQuestions) -> Request:
-    question = render_question(draft, option_order(draft, settings, 0))
+    question = render_question(draft, choice_order(draft, settings, 0))
     task = prompt(settings.prompt_name("check"))
     return build_request(passage, task, 0.0, ANSWER_SCHEMAS[settings.form], question)
 
 
 def memory_request(draft: Draft, guess: int, settings: GeneratedQuestions) -> Request:
-    question = render_question(draft, option_order(draft, settings, guess))
+    question = render_question(draft, choice_order(draft, settings, guess))
     user = f"### Task\n{prompt(settings.prompt_name('recall'))}\n\n{question}"
     schema = ANSWER_SCHEMAS[settings.form]
     return Request(system=MEMORY_SYSTEM_PROMPT, user=user, temperature=0.0, json_schema=schema, sample=guess)
 
 
 def render_question(draft: Draft, order: Sequence[int]) -> str:
-    options = [f"{ascii_uppercase[index]}. {draft.question.choices[number]}" for index, number in enumerate(order)]
-    return "\n".join(["### Question", draft.question.text, *options])
+    choices = [f"{ascii_uppercase[position]}. {draft.question.choices[index]}" for position, index in enumerate(order)]
+    return "\n".join(["### Question", draft.question.text, *choices])
 
 
 def parse_answer(
     completion: Completion, draft: Draft, settings: GeneratedQuestions, guess: int = 0
 ) -> set[int] | str | None:
-    """Returns the numbers of the options that an answer names, or its text; None if it is cut or cannot be parsed."""
+    """Returns the indices of the choices in an answer, or its text; None if it is truncated or cannot be parsed."""
     raise_if_unanswered(completion)
     if completion.finish_reason != STOP:
         return None
@@ -137,20 +137,20 @@ def parse_answer(
         answer = parse_object(completion.text, key)[key]
         if key == "answer":
             return clean(answer)
-        order = option_order(draft, settings, guess)
+        order = choice_order(draft, settings, guess)
         return {order[letter_index(letter)] for letter in answer}
     except (ValueError, TypeError, IndexError):
         completion.discard()
         return None
 
 
-def agrees(given: str, accepted: Sequence[str]) -> bool:
-    """Returns whether an answer contains an accepted one or is contained in one, such as a first name in a name."""
-    return any(contains_answer(given, answer) or contains_answer(answer, given) for answer in accepted)
+def agrees(answer: str, accepted: Sequence[str]) -> bool:
+    """Returns whether an answer contains an accepted one, or is part of one, such as a first name of a full name."""
+    return any(contains_answer(answer, each) or contains_answer(each, answer) for each in accepted)
 
 
 def letter_index(letter: Any) -> int:
-    """Returns the index of an option from its letter, which may end with a period. Raises ValueError."""
+    """Returns the index of a choice from its letter, which a period may follow. Raises ValueError."""
     name = str(letter).strip().rstrip(".").upper()
     if len(name) != 1:
         raise ValueError(f"{name!r} is not a letter")
@@ -163,7 +163,7 @@ def is_refusal(completion: Completion) -> bool:
 
 
 def raise_if_unanswered(completion: Completion) -> None:
-    """Raises LLMError if the endpoint gave up, because an unchecked question must not be rejected for that reason."""
+    """Raises LLMError if the endpoint gave up: an unchecked question must not be rejected for that reason."""
     if completion.finish_reason.startswith(GAVE_UP):
         raise LLMError(
             f"questions: the writer does not answer ({completion.finish_reason.removeprefix(GAVE_UP)}); "

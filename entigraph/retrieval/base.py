@@ -43,7 +43,7 @@ class RetrievalCost(NamedTuple):
 class RetrievalContext:
     """Inputs of a retriever besides texts and queries. `spending` records payments to endpoints; None if all are free.
 
-    `counts` are added to the manifest, such as the number of texts that a model truncated.
+    `counts`, such as the number of texts that a model truncated, are added to the manifest.
     """
 
     embeddings: EmbeddingCache
@@ -55,8 +55,8 @@ class RetrievalContext:
 @dataclass(frozen=True, kw_only=True)
 class Retriever(ABC):
     """Documents are split into passages of at most `characters` characters at `separators`, in order of preference.
-    `depth` is the number of ranked passages per question, of which evaluations use the first ones. With `with_choices`,
-    queries include the question's options.
+    `depth` is the number of ranked passages per question; evaluations use the first of them. With `with_choices`,
+    queries include the choices of the question.
     """
 
     characters: int = 1024
@@ -73,17 +73,17 @@ class Retriever(ABC):
 
     @property
     def name(self) -> str:
-        """Returns the name in artifact folders."""
+        """Returns the name that artifact folders contain."""
         return type(self).__name__.lower()
 
     @property
     def models(self) -> Sequence[str]:
-        """Returns the folders or Hub IDs of models, whose content is part of the cache key."""
+        """Returns the folders or Hub IDs of the models. Their content is part of the cache key."""
         return []
 
     @property
     def paid(self) -> bool:
-        """Returns whether an endpoint charges for the ranking."""
+        """Returns whether an endpoint charges for ranking."""
         return False
 
     def estimate_cost(self, characters: int, questions: int) -> RetrievalCost:
@@ -91,16 +91,16 @@ class Retriever(ABC):
         return RetrievalCost(0.0, 0, 0.0)
 
     def check(self) -> None:  # noqa: B027
-        """Raises LLMError if the retriever cannot run here, for example because an API key is missing."""
+        """Raises LLMError if the retriever cannot run, for example because an API key is missing."""
 
 
 def build_query(question: Question, with_choices: bool) -> str:
-    """Returns the text of the question and, optionally, its options (paper §5)."""
+    """Returns the text of the question and, optionally, its choices (paper §5)."""
     return "\n".join([question.text, *(question.choices if with_choices else ())])
 
 
 def top_indices(scores: Vector, depth: int) -> list[int]:
-    """Returns the indices of the `depth` highest scores. Ties keep their order, so the result is deterministic."""
+    """Returns the indices of the `depth` highest scores. Equal scores keep their order: the result is deterministic."""
     import numpy as np  # not needed to plan a run
 
     if depth < len(scores):
@@ -113,7 +113,7 @@ def top_indices(scores: Vector, depth: int) -> list[int]:
 
 
 def iterate_completed(requests: "Sequence[Future[Result]]") -> Iterator[Result]:
-    """Yields results as they arrive. After a failure, yields the results in flight, which are paid for, then raises."""
+    """Yields results as they arrive. After a failure, yields the pending results, which are paid for, then raises."""
     failure: BaseException | None = None
     for completed in as_completed(requests):
         if completed.cancelled():

@@ -12,7 +12,7 @@ from entigraph.retrieval.rerank import RerankingRetriever
 from entigraph.text.writing_systems import ARABIC_ARTICLES, OTHER_CHARACTERS, UNSPACED_CHARACTERS, split_words
 
 NOT_LATIN = re.compile(f"{UNSPACED_CHARACTERS.pattern}|{OTHER_CHARACTERS.pattern}")
-ARABIC_ARTICLE = re.compile(rf"^{ARABIC_ARTICLES}(?=\w{{3}})")  # the stemmer does not remove it after "and"
+ARABIC_ARTICLE = re.compile(rf"^{ARABIC_ARTICLES}(?=\w{{3}})")  # the stemmer keeps it after "and"
 # The first and last letter of a script, and the language with the most text in it.
 STEMMERS: Mapping[tuple[str, str], str] = {
     ("\u0370", "\u03ff"): "greek",
@@ -29,8 +29,8 @@ class BM25(RerankingRetriever):
     """Lucene's variant of BM25 with English stemming and stop word removal.
 
     Other alphabets have their own stemmers; scripts without spaces are indexed by characters and pairs of characters.
-    `k1` is the saturation of term frequency, `b` the length normalization. Texts without any word of the query are not
-    ranked.
+    `k1` controls the saturation of the term frequency, `b` the length normalization. Texts that share no word with the
+    query are not ranked.
     """
 
     k1: float = 1.5
@@ -43,14 +43,14 @@ class BM25(RerankingRetriever):
 
 
 class TermIndex:
-    """The terms of texts, for `BM25`."""
+    """The index of `BM25` over the terms of texts."""
 
     def __init__(self, texts: Sequence[str], k1: float, b: float) -> None:
         import bm25s
 
         self.index = bm25s.BM25(k1=k1, b=b)
         terms = tokenize(texts)
-        self.is_empty = not any(terms)  # which the library rejects
+        self.is_empty = not any(terms)  # the library rejects an empty index
         if not self.is_empty:
             self.index.index(terms, show_progress=False)
 

@@ -1,6 +1,6 @@
 """Dense retrieval: exact nearest neighbors by Euclidean distance between embeddings (paper App. F).
 
-The paper uses a flat FAISS index, which is also exact. For QuALITY's at most 31,000 passages, one matrix product per
+The paper uses a flat FAISS index, which is exact too. For QuALITY's at most 31,000 passages, one matrix product per
 block of queries is sufficient and needs no additional library.
 """
 
@@ -92,7 +92,7 @@ class Dense(RerankingRetriever):
 def rank_by_distance(
     texts: Sequence[str], queries: Sequence[str], depth: int, embedder: Embedder, context: RetrievalContext
 ) -> Iterator[Ranked]:
-    """Yields the nearest texts of each query; scores are negative squared distances."""
+    """Yields the nearest texts of each query. Scores are negative squared distances."""
     context.counts["embedded"] = 0
     if not texts or not queries:
         yield from ([] for _ in queries)

@@ -1,6 +1,6 @@
-"""A SQLite file with all embeddings and reranker scores ever computed, keyed by the content of the request.
+"""A SQLite file with all computed embeddings and reranker scores, keyed by the content of the request.
 
-A passage embedded for one run is reused by all others, independent of depth, order and number of passages. Several
+An embedding computed for one run is reused by all others, whatever their depth, order and number of passages. Several
 processes may share the file.
 """
 
@@ -35,7 +35,7 @@ class EmbeddingCache:
             self.database.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, value BLOB NOT NULL)")
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Vector]:
-        """Returns the cached vectors; keys that are not cached are missing in the result."""
+        """Returns the cached vectors, without the keys that are not cached."""
         import numpy as np
 
         vectors: dict[bytes, Vector] = {}

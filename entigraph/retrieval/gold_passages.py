@@ -12,7 +12,7 @@ DEPTHS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 @dataclass(frozen=True)
 class GoldPassages:
-    """Indices of the passages that answer a question; the fields have the meaning of those of `Ranking`."""
+    """Indices of the passages that answer a question, with the same fields as `Ranking`."""
 
     article: Sequence[int] | None
     evidence: Sequence[Sequence[int]] | None
@@ -20,7 +20,7 @@ class GoldPassages:
 
 @dataclass(frozen=True)
 class PassageIndex:
-    """Passages by document. `first` maps each passage to the first one with the same text (duplicates count once)."""
+    """Passages by document. `first` maps each passage to the first one with the same text: duplicates count once."""
 
     documents: Mapping[str, Document]
     passages: Sequence[Passage]
@@ -42,7 +42,7 @@ class PassageIndex:
         return sorted(set(self.first))
 
     def find_gold(self, question: Question) -> GoldPassages:
-        """Returns the gold passages; `evidence` is None if unknown or if a part occurs in no document."""
+        """Returns the gold passages. `evidence` is None if it is unknown, or no document contains one of its parts."""
         document = self.documents.get(question.document_id)
         if document is None:
             return GoldPassages(None, None)
@@ -51,12 +51,12 @@ class PassageIndex:
         return GoldPassages(article, evidence if evidence and all(evidence) else None)
 
     def find_part(self, document: Document, part: str) -> list[int]:
-        """Returns the passages with a part of the evidence, of another document if a question is about several."""
+        """Returns the passages with a part of the evidence, which may be in another document the question is about."""
         sources = chain([document], self.documents.values())
         return next(filter(None, (self.find_evidence(source, part) for source in sources)), [])
 
     def find_evidence(self, document: Document, part: str) -> list[int]:
-        """Returns the passages whose overlap with the evidence is at least half the length of the shorter one."""
+        """Returns the passages that overlap the evidence by at least half the length of the shorter of the two."""
         start = document.text.find(part) if part else -1
         if start < 0:
             return []
@@ -71,7 +71,7 @@ class PassageIndex:
 
 
 def contains_article(selected: Sequence[int], ranking: Ranking) -> bool | None:
-    """Returns whether a passage of the question's article is selected (the paper's recall); None if there is none."""
+    """Returns whether a passage of the question's article is selected (the paper's recall); None without an article."""
     return None if ranking.article is None else not set(ranking.article).isdisjoint(selected)
 
 
@@ -87,11 +87,11 @@ def compute_recall(rankings: Sequence[Ranking], depth: int) -> dict[str, Any]:
     depths = [k for k in DEPTHS if k < depth] + [depth]
     recall: dict[str, Any] = {}
     for name, contains in (("article", contains_article), ("evidence", contains_evidence)):
-        known = [ranking for ranking in rankings if contains((), ranking) is not None]
+        labeled = [ranking for ranking in rankings if contains((), ranking) is not None]
         fractions = {
-            str(k): sum(bool(contains(ranking.passages[:k], ranking)) for ranking in known) / len(known)
+            str(k): sum(bool(contains(ranking.passages[:k], ranking)) for ranking in labeled) / len(labeled)
             for k in depths
-            if known
+            if labeled
         }
-        recall[name] = {"questions": len(known), "at": fractions}
+        recall[name] = {"questions": len(labeled), "at": fractions}
     return recall

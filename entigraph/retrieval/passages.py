@@ -1,5 +1,5 @@
-"""Splits documents into passages with recursive character splitting; a heading of title, author and year precedes each
-passage (paper §5, App. F).
+"""Splits documents into passages with recursive character splitting. Each passage starts with a heading: title, author
+and year (paper §5, App. F).
 
 The paper uses LangChain's splitter, which depends on langchain-core and a tracing client, and does not return the
 character offsets that passage-level recall needs.
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from entigraph.storage.schemas import Document, Passage
 
 Span = tuple[int, int]  # start and end characters
-# Those of the paper's splitter, and the ends of sentences and clauses of scripts without spaces.
+# The separators of the paper's splitter, and the marks that end sentences and clauses in scripts without spaces.
 SEPARATORS = ("\n\n", "\n", "。", "！", "？", " ", "，", "、", "")
 HEADING = (("author", "Author"), ("year", "Year Written"))
 
@@ -20,9 +20,9 @@ def split_documents(
 ) -> Iterator[Passage]:
     """Yields passages of at most `characters` characters of the document, not counting the heading."""
     for document in documents:
-        for number, (start, end) in enumerate(split_text(document.text, characters, separators)):
+        for index, (start, end) in enumerate(split_text(document.text, characters, separators)):
             text = build_heading(document) + document.text[start:end]
-            yield Passage(id=f"{document.id}#{number}", document_id=document.id, start=start, end=end, text=text)
+            yield Passage(id=f"{document.id}#{index}", document_id=document.id, start=start, end=end, text=text)
 
 
 def build_heading(document: Document) -> str:
@@ -32,8 +32,8 @@ def build_heading(document: Document) -> str:
 
 
 def split_text(text: str, characters: int, separators: Sequence[str]) -> list[Span]:
-    """Returns the spans of the passages, without overlap. Text is split at the first separator; pieces that are too
-    long are split recursively at the next ones. The separator "" splits anywhere; without it long words stay whole.
+    """Returns the spans of the passages, without overlap. Text is split at the first separator, and pieces that are too
+    long are split recursively at the next ones. The separator "" splits anywhere; without it, long words stay whole.
     """
     trimmed = (trim(text, *span) for span in split_span(text, (0, len(text)), characters, list(separators)))
     return [span for span in trimmed if span[0] < span[1]]

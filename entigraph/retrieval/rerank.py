@@ -33,7 +33,7 @@ class RerankingRetriever(Retriever):
     `reranker` is the folder or Hub ID of a cross-encoder, or, with `reranker_url`, a model served by that
     Cohere-compatible endpoint ("": no reranking). The environment variable `reranker_key_env` holds the API key (None:
     CO_API_KEY). `reranker_price` is in dollars per thousand searches; a search is one query with up to 100 passages.
-    `max_cost_usd` limits the spending of one command, including all jobs of a sweep; servers on a private network are
+    `max_cost_usd` limits the spending of one command, including all jobs of a sweep. Servers on a private network are
     free.
     """
 
@@ -113,7 +113,7 @@ def rerank(
     reranker: Reranker,
     context: RetrievalContext,
 ) -> Iterator[Ranked]:
-    """Yields the texts of each query in the reranker's order with the reranker's scores."""
+    """Yields the texts of each query in the order of the reranker, with its scores."""
     context.counts["reranked"] = 0
     pairs = zip(queries, ranked, strict=True)
     with (

@@ -19,7 +19,7 @@ from entigraph.llm.openai.openai_options import read_key, redact
 from entigraph.retrieval.base import iterate_completed
 from entigraph.retrieval.embedding_cache import Vector
 
-MIN_CHARACTERS_PER_TOKEN = 3  # a conservative estimate: English has more than four
+MIN_CHARACTERS_PER_TOKEN = 3  # a conservative estimate: English text has more than four
 PASSAGES_PER_SEARCH = 100  # billing unit of rerankers
 
 
@@ -147,7 +147,7 @@ def count_searches(passages: int) -> int:
 
 
 def endpoint_price(url: str | None, dollars: float) -> Price:
-    """Returns a price per million units; local models and servers on a private network are free."""
+    """Returns the price per million units. Local models and servers on a private network are free."""
     return FREE if not url or is_private_address(url) else Price(dollars, dollars, 0.0)
 
 

@@ -10,7 +10,7 @@ from entigraph.huggingface.models import first_sentence
 from entigraph.retrieval.embedding_cache import Vector
 from entigraph.storage.fingerprints import fingerprint
 
-TEXTS_PER_BATCH = 1_024  # a killed run loses at most this many embeddings
+TEXTS_PER_BATCH = 1_024  # a killed run loses at most that many embeddings
 
 
 class LocalEmbedder:

@@ -49,7 +49,7 @@ def run(
     ):
         context = RetrievalContext(embeddings, spending, progress=progress)
         ranked = build_rankings(index, questions, retriever.rank(texts, queries, context))
-        rankings += islice(ranked, 1)  # after all embeddings, which have bars of their own
+        rankings += islice(ranked, 1)  # after all embeddings, which have their own bars
         with progress.bar("retrieval", len(questions), "questions") as advance:
             advance(len(rankings), resumed=True)
             for ranking in ranked:
@@ -74,7 +74,7 @@ def run(
 
 
 def build_rankings(index: PassageIndex, questions: Sequence[Question], ranked: Iterator[Ranked]) -> Iterator[Ranking]:
-    """Yields rankings by passage index from rankings of the distinct texts."""
+    """Yields rankings by passage index, from rankings of the distinct texts."""
     distinct = index.distinct
     for question, texts in zip(questions, ranked, strict=True):
         gold = index.find_gold(question)

@@ -59,11 +59,11 @@ def test_chat_answers_explains_and_resets(outputs: Path) -> None:
     assert result.returncode == 0, result.stderr
     for expected in (
         "there is no answer yet",
-        "there is no text to show",
+        "there is no text to print",
         f"{BASE}: ",
         "training texts: 1, of 4",
         "Tobias lived in Orsk.",
-        "/text takes the number of a text of the last /why, 1 to 1",
+        "/text needs the number of a text of the last /why, from 1 to 1",
         "open book",
         "/nonsense: unknown command",
         "the conversation is empty",

@@ -118,4 +118,4 @@ def test_multiple_choice_has_a_reliability_plot(backend: TransformersBackend, tm
     assert scores["calibration"]["questions"] == scores["questions"]
     page = html.fromstring(evaluation_report.write(tmp_path / "out", {"choice": source}, name="a run").read_text())
     assert len(page.xpath("//svg[@class='reliability']//circle")) == len(scores["calibration"]["bins"])
-    assert "probability of the chosen option among the options" in page.text_content()
+    assert "probability of the choice among all choices" in page.text_content()

@@ -108,7 +108,7 @@ def test_index_without_metadata_is_an_error(tiny_model: Path, tmp_path: Path) ->
 def test_pointers_of_git_lfs_are_not_weights(tiny_model: Path, tmp_path: Path) -> None:
     folder = changed(tiny_model, tmp_path / "cloned", lambda weights: None)
     (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 1\n")
-    with pytest.raises(ConfigError, match=r"pointers of Git LFS instead of files: model.safetensors; run git lfs pull"):
+    with pytest.raises(ConfigError, match=r"Git LFS pointers instead of files: model.safetensors; run git lfs pull"):
         check_model_path(str(folder))
 
 

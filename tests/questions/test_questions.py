@@ -475,7 +475,7 @@ def test_pairs_are_spread_over_documents_and_prefer_rare_names() -> None:
     assert pairs == pair_passages(passages, names, settings)
     for passage in pairs:
         assert passage.other and passage.document.id != passage.other.document.id
-    first = [pair for pair in pairs if pair.number == 0 and int(pair.document.id) % 2 == 0]
+    first = [pair for pair in pairs if pair.index == 0 and int(pair.document.id) % 2 == 0]
     assert [pair.shared_names for pair in first] == [["all", f"Pair {n}"] for n in range(10)]
     document_pairs = [frozenset((pair.document.id, pair.other.document.id)) for pair in pairs if pair.other]
     assert len(set(document_pairs)) == len(document_pairs)
