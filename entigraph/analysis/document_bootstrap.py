@@ -65,12 +65,12 @@ def ratio_of_sums(above: Vector, below: Vector) -> tuple[float, float | None]:
 
 
 def difference_deviations(
-    key: int, difference: Vector, documents: list[str], resampling: Resampling, freedom: int | None = None
+    key: int, difference: Vector, documents: list[str], resampling: Resampling, df: int | None = None
 ) -> Vector:
     """Returns draws of how far a mean difference on other documents like these may lie from the measured one.
 
     With few documents, the draws are scaled by Student's t over the normal quantile, and those over single questions
-    are used if they are wider. `freedom`: the degrees of freedom of all documents of a comparison, if these are only
+    are used if they are wider. `df`: the degrees of freedom of all documents of a comparison, if these are only
     some of them.
     """
     from scipy.stats import norm, t
@@ -80,9 +80,9 @@ def difference_deviations(
         return block.deviations(resampling.resamples)[:, 0]
 
     numbers = np.unique(documents, return_inverse=True)[1]
-    freedom = int(numbers.max()) if freedom is None else freedom
-    if not 0 < freedom < FEW_DOCUMENTS - 1:
+    df = int(numbers.max()) if df is None else df
+    if not 0 < df < FEW_DOCUMENTS - 1:
         return draw(numbers)
     upper = resampling.quantiles[1]
-    by_document = draw(numbers) * float(t.ppf(upper, freedom) / norm.ppf(upper))
+    by_document = draw(numbers) * float(t.ppf(upper, df) / norm.ppf(upper))
     return max(by_document, draw(np.arange(len(difference))), key=np.std)

@@ -3,16 +3,17 @@
 The methods are compared at several levels of cost, each with the same questions and seeds. Per level and seed, the
 difference of two methods is paired by question. Its standard error has two parts:
 
-- the scatter over seeds, pooled over all methods and token budgets: the residual of accuracy after removing the mean of
+- the variance over seeds, pooled over all methods and token budgets: the residual of accuracy after removing the mean
+of
   each method and of each seed at a budget, that is the residual of a randomized block design. If every seed has
   documents of its own, this includes the choice of the documents. Levels of other costs interpolate the same runs, so
-  they have no scatter of their own and use that of the budgets;
-- the choice of the documents, by the scatter of the difference over documents, less what the scatter over seeds adds
+  they have no variance of their own and use that of the budgets;
+- the choice of the documents, by the variance of the difference over documents, less what the variance over seeds adds
   to it. It is added if all seeds share their documents, or if there is one seed only.
 
 A difference is tested by Student's t distribution with Satterthwaite's degrees of freedom. Holm's method (1979)
 corrects the p-values of all comparisons of a family, so that the probability of any false one stays below `alpha`. With
-one seed no difference of methods is significant, because the scatter of training is unknown.
+one seed no difference of methods is significant, because the variance of training is unknown.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,7 @@ from entigraph.analysis.document_bootstrap import Vector
 
 POWER = 0.8  # probability that the stated number of seeds or documents makes a difference of this size significant
 MAX_SEEDS, MAX_DOCUMENTS = 50, 1000  # larger numbers are not stated
-Scatter = tuple[float, int]  # the variance of one run, and its degrees of freedom
+RunVariance = tuple[float, int]  # the variance of one run, and its degrees of freedom
 
 
 @dataclass(frozen=True)
@@ -83,12 +84,12 @@ class StandardError:
         return sqrt(sum(variance for variance, _ in self.parts))
 
     @property
-    def freedom(self) -> float:
+    def degrees_of_freedom(self) -> float:
         """Satterthwaite's degrees of freedom."""
         total = sum(variance for variance, _ in self.parts)
         if not total:
-            return float(max((freedom for _, freedom in self.parts), default=1))
-        return total**2 / sum(variance**2 / freedom for variance, freedom in self.parts if variance)
+            return float(max((df for _, df in self.parts), default=1))
+        return total**2 / sum(variance**2 / df for variance, df in self.parts if variance)
 
 
 @dataclass
@@ -106,7 +107,7 @@ class MethodDifference:
     accuracy: tuple[float, float]
     difference: float
     standard_error: float
-    freedom: float
+    degrees_of_freedom: float
     interval: tuple[float, float]
     p: float
     seeds: int
@@ -120,15 +121,19 @@ class MethodDifference:
 
 
 def compare_methods(
-    levels: Sequence[CostLevel], cost_unit: str, confidence: float, alpha: float, scatter: Scatter | None = None
+    levels: Sequence[CostLevel],
+    cost_unit: str,
+    confidence: float,
+    alpha: float,
+    run_variance: RunVariance | None = None,
 ) -> list[MethodDifference]:
     """Returns every pair of methods at every level; the family that Holm's method corrects.
 
-    `scatter` is that of the measured runs; None if `levels` are measured runs themselves.
+    `run_variance` is that of the measured runs; None if `levels` are measured runs themselves.
     """
-    scatter = scatter or seed_scatter(levels)
+    run_variance = run_variance or seed_variance(levels)
     differences = [
-        compare_pair(level, cost_unit, one, other, scatter, confidence)
+        compare_pair(level, cost_unit, one, other, run_variance, confidence)
         for level in levels
         for other, one in combinations(level.methods, 2)
     ]
@@ -140,21 +145,21 @@ def compare_methods(
     return differences
 
 
-def seed_scatter(levels: Sequence[CostLevel]) -> Scatter:
-    """Returns the variance of one run after the means of methods and seeds, pooled over levels, and its freedom."""
-    squares, freedom = 0.0, 0
+def seed_variance(levels: Sequence[CostLevel]) -> RunVariance:
+    """Returns the variance of one run around the means of methods and seeds, pooled over levels, and its df."""
+    squares, df = 0.0, 0
     for level in levels:
         if len(level.seeds) < 2 or len(level.methods) < 2:
             continue
         table = level.table()
         residuals = table - table.mean(axis=0) - table.mean(axis=1, keepdims=True) + table.mean()
         squares += float((residuals**2).sum())
-        freedom += (table.shape[0] - 1) * (table.shape[1] - 1)
-    return (squares / freedom if freedom else 0.0), freedom
+        df += (table.shape[0] - 1) * (table.shape[1] - 1)
+    return (squares / df if df else 0.0), df
 
 
 def compare_pair(
-    level: CostLevel, cost_unit: str, one: str, other: str, scatter: Scatter, confidence: float
+    level: CostLevel, cost_unit: str, one: str, other: str, run_variance: RunVariance, confidence: float
 ) -> MethodDifference:
     pairs = [(level.answers[one][seed], level.answers[other][seed]) for seed in level.seeds]
     differences = [first.correct - second.correct for first, second in pairs]
@@ -162,10 +167,10 @@ def compare_pair(
     shared = len(pairs) > 1 and all(names == documents[0] for names in documents)
     parts: dict[str, float] = {}
     errors: list[tuple[float, int]] = []
-    variance, freedom = scatter
-    if freedom and len(pairs) > 1:
+    variance, df = run_variance
+    if df and len(pairs) > 1:
         parts["seeds"] = 2 * variance / len(pairs)
-        errors.append((parts["seeds"], freedom))
+        errors.append((parts["seeds"], df))
     if shared or not errors:
         crossed = shared or len(pairs) == 1
         values = differences if crossed else [np.concatenate(differences)]
@@ -174,8 +179,8 @@ def compare_pair(
         errors.append((parts["documents"], clusters - 1))
     error = StandardError(errors)
     difference = float(np.mean([values.mean() for values in differences]))
-    freedom_used = max(1.0, error.freedom)
-    margin = float(t.ppf((1 + confidence) / 2, freedom_used)) * error.value
+    degrees = max(1.0, error.degrees_of_freedom)
+    margin = float(t.ppf((1 + confidence) / 2, degrees)) * error.value
     statistic = abs(difference) / error.value if error.value else (inf if difference else 0.0)
     count = len({name for part in documents for name in part}) if shared else sum(len(set(part)) for part in documents)
     return MethodDifference(
@@ -186,9 +191,9 @@ def compare_pair(
         accuracy=(mean_accuracy([first for first, _ in pairs]), mean_accuracy([second for _, second in pairs])),
         difference=difference,
         standard_error=error.value,
-        freedom=freedom_used,
+        degrees_of_freedom=degrees,
         interval=(difference - margin, difference + margin),
-        p=float(2 * t.sf(statistic, freedom_used)),
+        p=float(2 * t.sf(statistic, degrees)),
         seeds=len(pairs),
         questions=sum({first.questions_key: len(first.correct) for first, _ in pairs}.values()),
         documents=count,
@@ -199,18 +204,18 @@ def compare_pair(
 def accuracy_intervals(cells: Sequence[Sequence[SeedAnswers]], confidence: float) -> list[tuple[float, float]]:
     """Returns the interval of the mean accuracy of each cell, which holds the answers of each seed.
 
-    The scatter over seeds is pooled over the cells; that over documents is added as in comparisons.
+    The variance over seeds is pooled over the cells; the variance over documents is added as in comparisons.
     """
     squares = sum(float(np.var([seed.accuracy for seed in cell]) * len(cell)) for cell in cells)
-    freedom = sum(len(cell) - 1 for cell in cells)
+    df = sum(len(cell) - 1 for cell in cells)
     intervals = []
     for cell in cells:
-        errors = [(squares / freedom / len(cell), freedom)] if freedom and len(cell) > 1 else []
+        errors = [(squares / df / len(cell), df)] if df and len(cell) > 1 else []
         if not errors or all(list(seed.documents) == list(cell[0].documents) for seed in cell):
             variance, clusters = document_variance([seed.correct for seed in cell], cell[0].documents)
             errors.append((variance, clusters - 1))
         error = StandardError(errors)
-        margin = float(t.ppf((1 + confidence) / 2, max(1.0, error.freedom))) * error.value
+        margin = float(t.ppf((1 + confidence) / 2, max(1.0, error.degrees_of_freedom))) * error.value
         middle = mean_accuracy(cell)
         intervals.append((max(0.0, middle - margin), min(1.0, middle + margin)))
     return intervals
@@ -222,9 +227,8 @@ def mean_accuracy(answers: Sequence[SeedAnswers]) -> float:
 
 def document_variance(values: Sequence[Vector], documents: Sequence[str]) -> tuple[float, int]:
     """Returns the variance of a mean over seeds that comes from the choice of documents, and their number.
-
-    `values` are those of each seed on the same questions. The scatter over documents of their mean also has a share of
-    the scatter over seeds, which is estimated by that of each seed around the mean, and subtracted.
+    `values` are those of each seed on the same questions. The variance of their mean over documents includes a part of
+    the variance over seeds, which is estimated by that of each seed around the mean, and subtracted.
     """
     middle = np.mean(values, axis=0)
     variance, count = cluster_variance(middle, documents)
@@ -280,7 +284,7 @@ def describe_needed_data(difference: Mapping[str, Any]) -> str:
     if not difference["difference"]:
         return "no difference was measured"
     if difference["seeds"] < 2:
-        return "the scatter of training is unknown with one seed; run two or more"
+        return "the variance of training is unknown with one seed; run two or more"
     options = [
         f"{difference[key]:,} {name}"
         for key, name, most in (("needed_seeds", "seeds", MAX_SEEDS), ("needed_documents", "documents", MAX_DOCUMENTS))

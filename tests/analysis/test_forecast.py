@@ -147,7 +147,7 @@ def test_augmenters_are_compared_on_the_same_questions(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("seeds", "scatter"), [(1, None), (3, "seeds")])
-def test_without_curves_the_interval_contains_the_scatter_of_seeds(
+def test_without_curves_the_interval_contains_the_variance_over_seeds(
     seeds: int, scatter: str | None, tmp_path: Path
 ) -> None:
     rng = np.random.default_rng(0)

@@ -102,7 +102,7 @@ def test_interval_over_documents_has_its_stated_coverage(documents: int, least: 
 
 
 def test_interval_over_few_documents_is_not_narrower_than_over_questions() -> None:
-    """Three documents with the same difference have no scatter, but 90 questions are only 90 questions."""
+    """Three documents with the same difference have no variance, but 90 questions are only 90 questions."""
     difference = np.tile([1.0, 0.0, 0.0, 0.0, 0.0, -1.0], 15)
     documents = [f"d{number // 30}" for number in range(90)]
     low, high = difference_interval(difference, documents, Resampling())

@@ -19,7 +19,7 @@ from entigraph.analysis.method_comparisons import (
     compare_methods,
     describe_needed_data,
     holm,
-    seed_scatter,
+    seed_variance,
 )
 from entigraph.analysis.referee.cost_levels import interpolate
 from entigraph.analysis.referee.method_costs import CostTable, RunCost, mean_cost, pareto_front, run_cost
@@ -55,7 +55,7 @@ def simulate(
     shared: bool = False,
     seed_noise: float = 0.03,
 ) -> list[CostLevel]:
-    """Answers of methods whose accuracies differ by `effects`, with scatter of documents, of their interaction with
+    """Answers of methods whose accuracies differ by `effects`, with variance of documents, of their interaction with
     the method, of runs and of questions. `shared`: all seeds ask about the same documents.
     """
     difficulty = {seed: rng.normal(0, 0.1, documents) for seed in range(seeds)}
@@ -164,13 +164,13 @@ def test_other_questions_about_the_same_documents_are_not_compared() -> None:
 
 
 def test_interpolated_levels_have_the_stated_error_rate() -> None:
-    """Levels between two budgets interpolate the same runs: they use the scatter of the measured levels."""
+    """Levels between two budgets interpolate the same runs: they use the variance of the measured levels."""
     rng = np.random.default_rng(0)
     simulations, covered, comparisons, wrong = 60, 0, 0, 0
     for _ in range(simulations):
         low, high = measured = simulate(rng, dict.fromkeys("abcdefg", 0.0), budgets=2, seeds=2)
         levels = [interpolate_level(low, high, share) for share in (0.4, 0.5, 0.6, 0.7, 0.8)]
-        rows = compare_methods(levels, "dollars", 0.9, 0.05, seed_scatter(measured))
+        rows = compare_methods(levels, "dollars", 0.9, 0.05, seed_variance(measured))
         covered += sum(row.interval[0] <= 0 <= row.interval[1] for row in rows)
         comparisons += len(rows)
         wrong += any(row.significant for row in rows)
@@ -189,13 +189,13 @@ def interpolate_level(low: CostLevel, high: CostLevel, share: float) -> CostLeve
     return CostLevel(share, answers)
 
 
-def test_one_seed_uses_the_scatter_over_documents() -> None:
+def test_one_seed_uses_the_variance_over_documents() -> None:
     (row,) = compare_methods(
         simulate(np.random.default_rng(2), {"a": 0.0, "b": 0.3}, seeds=1, budgets=1), "t", 0.9, 0.05
     )
     assert row.adjusted_p < 0.05 and [*row.parts] == ["documents"] and row.documents == 8
     assert not row.significant and "run two or more" in describe_needed_data(asdict(row)), (
-        "the scatter of training is unknown"
+        "the variance of training is unknown"
     )
 
 

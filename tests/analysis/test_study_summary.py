@@ -41,7 +41,7 @@ def test_summary_lists_differences_at_the_largest_budget(runs: list[StudyRun]) -
 
 
 def test_difference_of_single_runs_is_not_significant(runs: list[StudyRun]) -> None:
-    """With one seed and no fitted curve, the scatter between runs is unknown."""
+    """With one seed and no fitted curve, the variance between runs is unknown."""
     single = {**compare(0.05, 0.15), "scatter": None}
     summary = summarize_study(runs, {"comparisons": [single]}, [], 0.9)
     assert summary["Significant"] == "nothing." and summary["Not significant"].endswith("at 50k tokens (one seed).")

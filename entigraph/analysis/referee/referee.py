@@ -133,7 +133,7 @@ def build_result(context: AnalysisContext, settings: Referee) -> dict[str, Any]:
     method's texts. `prices`, `writers`, `protocol`, `methods_protocol`, `versions`, `folders` (the runs of each): how
     the results were produced.
     """
-    from entigraph.analysis.method_comparisons import compare_methods, describe_needed_data, seed_scatter
+    from entigraph.analysis.method_comparisons import compare_methods, describe_needed_data, seed_variance
     from entigraph.analysis.referee.cost_levels import build_levels
     from entigraph.analysis.referee.method_texts import measure_texts, method_protocols
     from entigraph.analysis.scaling.scaling_curve import describe_settings
@@ -148,12 +148,12 @@ def build_result(context: AnalysisContext, settings: Referee) -> dict[str, Any]:
     uncounted = uncounted_methods(runs, costs)
     priced = [run for run in runs if run.augmenter not in uncounted]
     families = {unit: build_levels(priced if unit == "dollars" else runs, costs, unit) for unit in COST_UNITS}
-    scatter = seed_scatter(families["tokens"])
+    run_variance = seed_variance(families["tokens"])
     comparisons = [
         asdict(difference)
         for cost_unit, levels in families.items()
         for difference in compare_methods(
-            levels, cost_unit, settings.confidence, settings.alpha, scatter if scatter[1] else None
+            levels, cost_unit, settings.confidence, settings.alpha, run_variance if run_variance[1] else None
         )
     ]
     for row in comparisons:

@@ -54,7 +54,7 @@ class RunArrays:
 class FittedCurve:
     """A form fitted to the runs, and refitted to resampled accuracies.
 
-    Documents are drawn with replacement, each with its questions. The scatter of runs about the fit beyond that (the
+    Documents are drawn with replacement, each with its questions. The residual variance of runs beyond that (the
     order of training, the draw of the texts, the seed) is drawn from Student's t distribution with the residual degrees
     of freedom, so that two runs do not look certain. benchmarks/bands.py simulates the coverage of the intervals.
     """
@@ -97,7 +97,7 @@ class FittedCurve:
     def noise(self) -> float:
         """The standard deviation of a run beyond what its documents explain.
 
-        The larger of two estimates: from all scatter about the fit, and from the scatter about each block's own mean,
+        The larger of two estimates: from all residuals of the fit, and from those around each block's own mean,
         which other documents would not move.
         """
         blocks = np.zeros((self.data.runs, len(self.data.blocks)))
@@ -108,12 +108,12 @@ class FittedCurve:
 
     def unexplained_noise(self, design: Vector) -> float:
         residual_projection = np.eye(self.data.runs) - design @ np.linalg.pinv(design)
-        freedom = round(float(np.trace(residual_projection)))
-        if freedom < 1:
+        df = round(float(np.trace(residual_projection)))
+        if df < 1:
             return 0.0
         squares = float(((residual_projection @ (self.data.accuracy - self.fitted)) ** 2).sum())
         explained = float(((self.document_deviations @ residual_projection) ** 2).sum(axis=1).mean())
-        return float(np.sqrt(max(0.0, squares - explained) / freedom))
+        return float(np.sqrt(max(0.0, squares - explained) / df))
 
     def jacobian(self) -> Vector:
         """Returns (runs, parameters): the derivative of each fitted accuracy, by the relative change of a parameter."""
@@ -128,8 +128,8 @@ class FittedCurve:
 
     def run_noise(self, columns: int, purpose: int) -> Vector:
         rng = np.random.default_rng([self.stream, purpose])
-        freedom = max(1, self.degrees_of_freedom)
-        return np.asarray(self.noise * rng.standard_t(freedom, size=(self.resamples, columns)))
+        df = max(1, self.degrees_of_freedom)
+        return np.asarray(self.noise * rng.standard_t(df, size=(self.resamples, columns)))
 
     @cached_property
     def parameter_draws(self) -> Vector:

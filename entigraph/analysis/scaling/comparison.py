@@ -10,7 +10,7 @@ import numpy as np
 
 from entigraph.analysis.document_bootstrap import Resampling, difference_deviations
 from entigraph.analysis.equal_budgets import budget_levels, seed_answers
-from entigraph.analysis.method_comparisons import CostLevel, Scatter, compare_pair, seed_scatter
+from entigraph.analysis.method_comparisons import CostLevel, RunVariance, compare_pair, seed_variance
 from entigraph.analysis.scaling.bootstrap import FittedCurve, load_arrays
 from entigraph.analysis.scaling.forecast import fit_resampled, form_by_name, mean_dollars_per_token
 from entigraph.analysis.study_runs import StudyRun, by_augmenter
@@ -21,7 +21,7 @@ def compare_augmenters(
 ) -> list[dict[str, Any]]:
     """Returns a comparison of every pair of augmenters, in `by_augmenter` order, the later one minus the earlier.
 
-    At equal tokens they are compared at every shared budget. `scatter` says what the interval contains of the scatter
+    At equal tokens they are compared at every shared budget. `scatter` says what the interval contains of the variance
     between runs: "fit" (about the fitted curves), "seeds" (about the means of augmenters and seeds, where a curve is
     missing), or None: with one seed and no curve it is unknown, and the interval is over documents alone.
     """
@@ -31,12 +31,12 @@ def compare_augmenters(
         name: fit_resampled(name, form_by_name(form), load_arrays(by_name[name]), resampling)
         for name, form in chosen.items()
     }
-    scatter = seed_scatter(budget_levels(runs))
+    run_variance = seed_variance(budget_levels(runs))
     comparisons: list[dict[str, Any]] = []
     for other, one in combinations(by_name, 2):
         fitted = one in curves and other in curves
         noise = hypot(curves[one].noise, curves[other].noise) if fitted else None
-        comparisons += compare_at_equal_tokens(by_name[one], by_name[other], noise, scatter, resampling)
+        comparisons += compare_at_equal_tokens(by_name[one], by_name[other], noise, run_variance, resampling)
         prices = [price for name in (one, other) if (price := mean_dollars_per_token(by_name[name]))]
         if fitted and len(prices) == 2:
             entry = compare_at_equal_dollars((one, other), (curves[one], curves[other]), prices, resampling)
@@ -45,7 +45,11 @@ def compare_augmenters(
 
 
 def compare_at_equal_tokens(
-    one: Sequence[StudyRun], other: Sequence[StudyRun], noise: float | None, scatter: Scatter, resampling: Resampling
+    one: Sequence[StudyRun],
+    other: Sequence[StudyRun],
+    noise: float | None,
+    run_variance: RunVariance,
+    resampling: Resampling,
 ) -> Iterator[dict[str, Any]]:
     """Compares runs of one seed and budget question by question.
 
@@ -60,7 +64,7 @@ def compare_at_equal_tokens(
             budget,
             {name: {pair[side].seed: seed_answers(pair[side]) for pair in matched} for side, name in enumerate(names)},
         )
-        by_seed = compare_pair(level, "tokens", *names, scatter, resampling.confidence)
+        by_seed = compare_pair(level, "tokens", *names, run_variance, resampling.confidence)
         has_seeds = noise is None and "seeds" in by_seed.parts
         yield {
             "one": names[0],
@@ -78,11 +82,11 @@ def compare_at_equal_tokens(
 def resampled_interval(pairs: Sequence[tuple[StudyRun, StudyRun]], noise: float, resampling: Resampling) -> list[float]:
     """Returns the interval of the mean difference of pairs of runs, over documents and by the `noise` of runs."""
     documents = {run.questions_key: len(set(run.documents)) for run, _ in pairs}
-    freedom = sum(documents.values()) - len(documents)
+    df = sum(documents.values()) - len(documents)
     samples = []
     for run, reference in pairs:
         difference = np.array(run.correct, dtype=float) - np.array(reference.correct, dtype=float)
-        deviations = difference_deviations(run.questions_key, difference, run.documents, resampling, freedom)
+        deviations = difference_deviations(run.questions_key, difference, run.documents, resampling, df)
         samples.append(difference.mean() + deviations)
     rng = np.random.default_rng(zlib.crc32(f"{pairs[0][0].budget}".encode()))
     return resampling.interval(

@@ -23,7 +23,7 @@ def summarize_study(
     runs: Sequence[StudyRun], curve: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]], confidence: float
 ) -> dict[str, str]:
     """Returns the summary lines by heading. A difference is significant if its interval excludes zero, unless the
-    scatter between runs is unknown. No difference is corrected for the number of comparisons.
+    variance between runs is unknown. No difference is corrected for the number of comparisons.
     """
     differences = [*augmenter_differences(curve), *base_model_differences(pairs)]
     significant = [describe_difference(difference) for difference in differences if is_significant(difference[1])]
@@ -131,17 +131,17 @@ def base_model_differences(pairs: Sequence[Mapping[str, Any]]) -> list[Differenc
 
 def is_significant(entry: Mapping[str, Any]) -> bool:
     low, high = entry["interval"]
-    return bool(low > 0 or high < 0) and not lacks_scatter(entry)
+    return bool(low > 0 or high < 0) and not lacks_run_variance(entry)
 
 
-def lacks_scatter(entry: Mapping[str, Any]) -> bool:
-    """Returns whether the scatter between the runs of an augmenter is unknown."""
+def lacks_run_variance(entry: Mapping[str, Any]) -> bool:
+    """Returns whether the variance between the runs of an augmenter is unknown."""
     return entry.get("scatter", "") is None
 
 
 def describe_other(difference: Difference) -> str:
     name, entry = difference
-    return f"{name} (one seed)" if lacks_scatter(entry) else name
+    return f"{name} (one seed)" if lacks_run_variance(entry) else name
 
 
 def describe_difference(difference: Difference) -> str:
