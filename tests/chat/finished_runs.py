@@ -1,4 +1,4 @@
-"""A finished run made by hand: real files of every stage that a conversation reads, with a random model."""
+"""A finished run: the real files that a conversation reads, with a random model."""
 
 import dataclasses
 import json

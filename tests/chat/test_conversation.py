@@ -31,7 +31,7 @@ def chat_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Ch
 
 
 def write_scripted(model: ChatModel, text: str) -> tuple[str, str]:
-    """Returns the stream and the generation of an evaluation of a model whose next tokens are those of the text."""
+    """Returns the stream and the evaluation's generation of a model whose next tokens are the tokens of the text."""
     script = model.backend.tokenizer.encode(text, add_special_tokens=False).ids
     remaining: list[int] = []
 
@@ -77,7 +77,7 @@ def decode(model: ChatModel, ids: object) -> str:
     return str(model.backend.tokenizer.decode(list(ids), skip_special_tokens=False))  # type: ignore[call-overload]
 
 
-def test_completion_has_no_history_unless_asked_for(model: ChatModel) -> None:
+def test_completion_has_no_history_by_default(model: ChatModel) -> None:
     history = [Turn("Who?", "Vale."), Turn("Why?", "Oil.")]
     alone = build_prompt(model, PromptSettings(), "When?", history)
     assert decode(model, alone.ids) == "Question: When? Answer:"

@@ -1,4 +1,4 @@
-"""`/why`: source sentences and training texts that mention the names of an answer."""
+"""`/why`: source sentences and training texts that mention the names in an answer."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def test_answer_without_a_name_is_explained_by_the_question(lineage: Lineage) ->
     assert [text.id for text in evidence.texts] == ["loom/3"] and evidence.sentence_count == 2
 
 
-def test_no_names_yield_no_evidence(lineage: Lineage) -> None:
+def test_answer_and_question_without_names_have_no_evidence(lineage: Lineage) -> None:
     assert lineage.find_evidence("Why?", "Because.").texts == ()
 
 

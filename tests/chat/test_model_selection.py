@@ -1,4 +1,4 @@
-"""Which model a name stands for, and what is wrong with a name that stands for none."""
+"""Which model a name selects, and the errors for names without a model."""
 
 import shutil
 from pathlib import Path
@@ -30,7 +30,7 @@ def test_base_model_of_a_run_is_selected(outputs: Path) -> None:
     assert select_base_model(base, outputs) is None, "it was trained from no other model"
 
 
-def test_model_folder_and_hub_id_belong_to_no_run(tiny_model: Path, tmp_path: Path) -> None:
+def test_model_folder_and_hub_id_have_no_training_run(tiny_model: Path, tmp_path: Path) -> None:
     model = select_model(str(tiny_model), tmp_path)
     assert model.training is None and model.corpus is None and select_base_model(model, tmp_path) is None
     assert select_model("meta-llama/Llama-3.2-1B", tmp_path).path == "meta-llama/Llama-3.2-1B"

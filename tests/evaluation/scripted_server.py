@@ -1,4 +1,4 @@
-"""A loopback endpoint that answers as a test specifies."""
+"""A loopback endpoint with scripted answers."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ Answers = Callable[[dict[str, Any]], list[str] | int]
 
 @dataclass
 class Scripted:
-    """`requests` holds the path and body of every request. An answer that is a number is an HTTP error."""
+    """`requests` contains the path and body of every request. An answer that is a number is an HTTP status."""
 
     base_url: str = ""
     requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Calibration of free-form answers: the bins, and a local model's own likelihood of what it wrote."""
+"""Calibration: bins of confidence, and the likelihood of a local model's own answers."""
 
 import json
 from math import exp, log
@@ -45,7 +45,7 @@ def test_bins_compare_confidence_with_accuracy() -> None:
     assert score_calibration(answers, answer_confidences([likelihood("q0", None)])) == {}
 
 
-def test_local_model_states_the_likelihood_of_its_answers(backend: TransformersBackend, tmp_path: Path) -> None:
+def test_local_model_reports_the_likelihood_of_its_answers(backend: TransformersBackend, tmp_path: Path) -> None:
     source = write_inputs(tmp_path, questions(3))
     task = FreeForm(examples=None, max_tokens=4)
     evaluate_tasks(FixedBackend(backend), tmp_path / "out", source, short=task)
@@ -82,7 +82,7 @@ def test_endpoint_has_no_calibration(tmp_path: Path) -> None:
     assert "calibration error" not in page.read_text()
 
 
-def test_confidence_in_an_option_is_its_probability_among_the_options() -> None:
+def test_confidence_in_a_choice_is_its_probability_among_the_choices() -> None:
     scores = [log(0.03), log(0.01), log(0.06)]
     answers = [multiple_choice("a", scores=scores, choice=2), multiple_choice("b", overflowed=True)]
     assert choice_confidences(answers) == {"a": pytest.approx(0.6)}
@@ -90,7 +90,7 @@ def test_confidence_in_an_option_is_its_probability_among_the_options() -> None:
     assert calibration["expected_error"] == pytest.approx(0.6) and calibration["questions"] == 1
 
 
-def test_confidence_of_sampled_choices_is_the_share_of_the_other_samples() -> None:
+def test_confidence_in_sampled_choices_is_the_fraction_of_the_other_samples() -> None:
     answers = [
         multiple_choice("a", choice=1, samples=[1, None, 1, 0, 1]),
         multiple_choice("several", choice=[0, 2], samples=[[0, 2], [0, 2], [0]]),

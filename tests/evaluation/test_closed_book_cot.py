@@ -48,11 +48,11 @@ def test_parse_choice(text: str, ours: int | str, theirs: int | str) -> None:
     assert parse_choice_as_authors(text, 4) == theirs
 
 
-def test_parse_choice_rejects_letters_without_option() -> None:
+def test_parse_choice_rejects_letters_out_of_range() -> None:
     assert parse_choice("Answer: E.", 5) == 4 and parse_choice("Answer: C.", 2) == OUT_OF_RANGE
 
 
-def test_prompt_has_the_structure_of_the_paper() -> None:
+def test_prompt_has_the_same_structure_as_the_papers() -> None:
     examples = read_examples("five_books")
     assert [examples.count(f"## Example {number}\n") for number in range(1, 6)] == [1] * 5
     assert examples.endswith("## Example 6")
@@ -66,8 +66,8 @@ def test_prompt_has_the_structure_of_the_paper() -> None:
     assert "D." not in target and target.endswith("Thought process:")
 
 
-def answer(samples: Sequence[int | None], right: int = 0, document: str = "d") -> Answer:
-    evaluate = make_question(0, answer=right, document_id=document)
+def answer(samples: Sequence[int | None], correct: int = 0, document: str = "d") -> Answer:
+    evaluate = make_question(0, answer=correct, document_id=document)
     texts = [Generation(f"\nAnswer: {'ABCD'[choice]}.\n" if choice is not None else "who knows") for choice in samples]
     return ClosedBookCoT(samples=max(1, len(samples))).build_answer(evaluate, "prompt", texts)
 
@@ -76,7 +76,7 @@ def test_scores_of_one_question() -> None:
     mixed = answer([0, 1, 0, None])
     assert expected_accuracy(mixed) == pytest.approx(2 / 3) and majority_vote(mixed) == 1.0
     assert pass_at(mixed, 1) == 0.5 and pass_at(mixed, 2) == pytest.approx(5 / 6) and pass_at(mixed, 4) == 1.0
-    assert majority_vote(answer([0, 1])) == 0.5, "a tie counts with its probability of being right"
+    assert majority_vote(answer([0, 1])) == 0.5, "a tie counts with its probability of being correct"
     silent = answer([None, None])
     assert (silent.choice, silent.correct) == (None, False)
     assert expected_accuracy(silent) == majority_vote(silent) == pass_at(silent, 2) == 0.0
@@ -106,7 +106,7 @@ def test_denominators_by_protocol() -> None:
         assert scores["unparsed"] == {NO_LINE: 1} and scores["expected_accuracy"]["accuracy"] == 0.25
 
 
-def test_data_losses_say_how_questions_without_an_answer_count() -> None:
+def test_data_losses_report_how_unanswered_questions_count() -> None:
     answers = [answer([0], document="a"), answer([1], document="b"), answer([None], document="c"), answer([])]
     for protocol, counted in ((AnswerProtocol.paper, "incorrect"), (AnswerProtocol.authors_code, "left out")):
         task = ClosedBookCoT(protocol=protocol)
@@ -150,13 +150,13 @@ def test_title_splits_of_the_published_code(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [{"samples": 0}, {"temperature": -1.0}, {"max_tokens": 0}, {"examples": "nothing"}])
-def test_invalid_options_raise_config_error(options: dict[str, Any]) -> None:
+def test_invalid_settings_raise_config_error(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="evaluation"):
         ClosedBookCoT(**options)
 
 
 def test_local_model_answers_every_question(backend: TransformersBackend) -> None:
-    """The model never gives a choice; its questions stay in the denominator."""
+    """The model never answers with a choice; its questions stay in the denominator."""
     questions = [make_question(number) for number in range(3)]
     task = ClosedBookCoT(samples=2, max_tokens=8, texts_kept=1)
     answers = list(task.answers(questions, backend))
@@ -169,7 +169,7 @@ def test_local_model_answers_every_question(backend: TransformersBackend) -> Non
 
 
 def answers_all_but(*lost: int) -> Any:
-    """Returns right answers to all questions except those with these numbers, as many as requested."""
+    """Returns correct answers to all questions but the ones with these numbers, as many as requested."""
 
     def answers(body: dict[str, Any]) -> list[str]:
         text = body.get("prompt") or body["messages"][-1]["content"]
@@ -225,7 +225,7 @@ def test_local_backend_and_endpoint_agree(backend: TransformersBackend, tmp_path
     assert [results.prompt_hash for results in there] == [results.prompt_hash for results in local_answers]
 
 
-def test_endpoint_with_one_sample_per_request_gets_more_requests(tmp_path: Path) -> None:
+def test_missing_samples_are_requested_again(tmp_path: Path) -> None:
     with scripted(lambda body: answers_all_but()(body)[:1]) as server:
         scores = evaluate(server, tmp_path, ClosedBookCoT(samples=3), count=4)
         assert scores["samples"] == 12 and scores["accuracy"] == 1.0

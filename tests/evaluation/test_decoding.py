@@ -37,7 +37,7 @@ def test_greedy_decoding_matches_generate(backend: TransformersBackend) -> None:
 
 
 def test_samples_do_not_depend_on_the_batch(backend: TransformersBackend) -> None:
-    options = {"samples": 3, "temperature": 1.0, "max_tokens": 70}  # longer than the numbers drawn at once
+    options = {"samples": 3, "temperature": 1.0, "max_tokens": 70}  # more tokens than random numbers per block
     together = sample_texts(backend, PROMPTS, **options)
     alone = {prompt.key: sample_texts(backend, [prompt], **options)[prompt.key] for prompt in PROMPTS}
     assert together == alone
@@ -51,14 +51,14 @@ def test_sampling_frequencies_match_probabilities(backend: TransformersBackend) 
         likely = (backend.model(ids).logits[0, -1] / 0.05).softmax(-1)
     samples = sample_texts(backend, PROMPTS[:1], samples=600, temperature=0.05, max_tokens=1)["q0"]
     counts = Counter(sample.text for sample in samples)
-    shares: Counter[str] = Counter()  # several tokens can be one text
-    for token, share in enumerate(likely.tolist()):
-        shares[backend.tokenizer.decode([token])] += share
-    for text, expected in shares.most_common(3):
+    probabilities: Counter[str] = Counter()  # several tokens can be one text
+    for token, probability in enumerate(likely.tolist()):
+        probabilities[backend.tokenizer.decode([token])] += probability
+    for text, expected in probabilities.most_common(3):
         assert counts[text] / 600 == pytest.approx(expected, abs=4 * (expected * (1 - expected) / 600) ** 0.5)
 
 
-def test_samples_of_large_vocabularies_are_chosen_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sampling_in_chunks_of_rows_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     logits = torch.randn(7, 500, generator=torch.Generator().manual_seed(0))
     uniforms = np.random.default_rng(0).random(7)
     whole = choose_tokens(logits, uniforms, 0.5)
@@ -66,7 +66,7 @@ def test_samples_of_large_vocabularies_are_chosen_in_parts(monkeypatch: pytest.M
     assert torch.equal(choose_tokens(logits, uniforms, 0.5), whole)
 
 
-def test_model_without_numbers_is_reported(backend: TransformersBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nan_logits_raise_artifact_error(backend: TransformersBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     embeddings = backend.model.get_input_embeddings().weight
     monkeypatch.setattr(embeddings, "data", torch.full_like(embeddings, torch.nan))
     with pytest.raises(ArtifactError, match="the logits are NaN"):
@@ -75,7 +75,7 @@ def test_model_without_numbers_is_reported(backend: TransformersBackend, monkeyp
         list(backend.loglikelihoods([("The answer", " is here")], 100))
 
 
-def test_stop_string_pattern_and_length(backend: TransformersBackend) -> None:
+def test_stop_strings_until_and_max_tokens(backend: TransformersBackend) -> None:
     (whole,) = sample_texts(backend, PROMPTS[:1], max_tokens=12)["q0"]
     assert whole.finish_reason == "length"
     middle = whole.text[len(whole.text) // 2 :][:2]
@@ -85,7 +85,7 @@ def test_stop_string_pattern_and_length(backend: TransformersBackend) -> None:
     assert matched.finish_reason == "stop" and matched.text == whole.text.partition(middle)[0] + middle
 
 
-def test_answer_line_starts_a_line_also_in_long_texts() -> None:
+def test_answer_in_the_middle_of_a_line_does_not_end_a_sample() -> None:
     def decode(rows: Sequence[Sequence[int]]) -> list[str]:
         return ["".join(map(chr, row)) for row in rows]
 
@@ -98,7 +98,7 @@ def test_answer_line_starts_a_line_also_in_long_texts() -> None:
         assert row.finish_reason == reason
 
 
-def test_prompt_beyond_the_context_has_no_samples(backend: TransformersBackend) -> None:
+def test_prompt_that_exceeds_the_context_has_no_samples(backend: TransformersBackend) -> None:
     kept, backend.max_length = backend.max_length, 200
     try:
         long = Prompt("long", "The document " * 200)

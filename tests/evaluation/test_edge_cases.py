@@ -1,4 +1,4 @@
-"""Unusual questions: duplicates, documents without questions, two or nine options, empty answers."""
+"""Unusual questions: duplicates, documents without questions, two or nine choices, empty answers."""
 
 from pathlib import Path
 from typing import Any
@@ -67,26 +67,26 @@ def test_empty_completion_is_unparsed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["<|im_end|>", "\u200b", "\ufeff", "\x00", "</s>", "<|eot_id|>\n"])
-def test_markers_and_invisible_characters_do_not_make_an_answer_wrong(end: str, tmp_path: Path) -> None:
+def test_markers_and_invisible_characters_are_ignored_in_answers(end: str, tmp_path: Path) -> None:
     answer = f" So.\nAnswer: A.{end}"
     scores, _, _ = run_scripted(tmp_path, [make_question(0)], lambda body: [answer] * body.get("n", 1))
     assert (scores["accuracy"], scores["parse_rate"]) == (1.0, 1.0)
 
 
-def options(count: int, **changes: Any) -> Question:
+def with_choices(count: int, **changes: Any) -> Question:
     return make_question(0, id=f"of {count}", choices=[f"choice {number}" for number in range(count)], **changes)
 
 
-def test_two_and_nine_options(tmp_path: Path) -> None:
-    questions = [options(2, answer=0), options(9, answer=4)]
+def test_two_and_nine_choices(tmp_path: Path) -> None:
+    questions = [with_choices(2, answer=0), with_choices(9, answer=4)]
     scores, answers, _ = run_scripted(tmp_path, questions, letter("E"))
     assert [answer.choice for answer in answers] == [None, 4] and answers[0].unparsed == {OUT_OF_RANGE: 4}
     assert scores["chance"] == pytest.approx((1 / 2 + 1 / 9) / 2) and scores["accuracy"] == 0.5
     assert scores["pass_at"]["1"]["accuracy"] == 0.5 and scores["pass_at"]["1"]["questions"] == 2
 
 
-def test_more_options_than_letters_need_likelihoods(tmp_path: Path, tiny_model: Path) -> None:
-    source = write_inputs(tmp_path, [options(27)])
+def test_more_choices_than_letters_need_likelihoods(tmp_path: Path, tiny_model: Path) -> None:
+    source = write_inputs(tmp_path, [with_choices(27)])
     with pytest.raises(DataError, match="must have at most 26 choices, got 27"):
         ClosedBookCoT().load_questions(source)
     candidate = LocalModel(str(tiny_model), "cpu", 1, tiny_model, 0)
@@ -102,8 +102,8 @@ def test_answers_store_the_prompt_hash(tmp_path: Path, tiny_model: Path) -> None
 
 
 def test_every_score_has_interval_and_denominator(tmp_path: Path) -> None:
-    def shares(results: Any, path: str = "") -> list[str]:
-        """Returns the shares that lack an interval or a denominator."""
+    def bare_scores(results: Any, path: str = "") -> list[str]:
+        """Returns the scores that lack an interval or a denominator."""
         if not isinstance(results, dict):
             return []
         known = ("chance", "stderr", "confidence", "expected_error")
@@ -114,11 +114,11 @@ def test_every_score_has_interval_and_denominator(tmp_path: Path) -> None:
             if not ({f"{key}_interval_90%", "interval_90%"} & {*results})
             or not {"questions", "total_questions"} & {*results}
         ]
-        return bare + [item for key, value in results.items() for item in shares(value, f"{path}{key}.")]
+        return bare + [item for key, value in results.items() for item in bare_scores(value, f"{path}{key}.")]
 
     questions = [make_question(number) for number in range(8)]
     scores, _, _ = run_scripted(tmp_path, questions, letter("B"))
-    assert shares(scores) == []
+    assert bare_scores(scores) == []
     low, high = scores["parse_rate_interval_90%"]
     assert low == pytest.approx(8 / (8 + 1.645**2), abs=1e-3) and high == 1.0, "8 of 8: no certainty"
     low, high = scores["pass_at"]["1"]["interval_90%"]

@@ -37,7 +37,7 @@ def test_greedy_continuation_matches_generate(backend: TransformersBackend) -> N
     assert [results[0][0].text, results[2][0].text] == [expected, expected]
 
 
-def test_overflowing_options_count_as_wrong(backend: TransformersBackend) -> None:
+def test_choices_that_exceed_the_context_count_as_incorrect(backend: TransformersBackend) -> None:
     backend.max_length, kept = 60, backend.max_length
     try:
         questions = [make_question(0), make_question(1, text="The document " * 20)]
@@ -92,7 +92,7 @@ def test_missing_or_duplicate_questions_raise_data_error(tiny_model: Path, tmp_p
             evaluate_tasks(candidate, tmp_path, source, all=ClosedBook())
 
 
-def test_prompt_without_slot_raises_config_error() -> None:
+def test_prompt_without_placeholder_raises_config_error() -> None:
     with pytest.raises(ConfigError, match="lacks {question}"):
         ClosedBook(prompt="Answer:")
 
@@ -105,18 +105,18 @@ def test_clustered_interval_has_nominal_coverage() -> None:
     for _ in range(400):
         difficulty = rng.beta(2, 2, documents).repeat(questions)
         values = (rng.random(documents * questions) < difficulty).astype(float).tolist()
-        error, share = clustered_error(values, clusters), float(np.mean(values))
-        covered += abs(share - 0.5) < 1.645 * error
-        naive += abs(share - 0.5) < 1.645 * (share * (1 - share) / len(values)) ** 0.5
+        error, mean = clustered_error(values, clusters), float(np.mean(values))
+        covered += abs(mean - 0.5) < 1.645 * error
+        naive += abs(mean - 0.5) < 1.645 * (mean * (1 - mean) / len(values)) ** 0.5
     assert 0.85 < covered / 400 < 0.95 and naive / 400 < 0.8
 
 
-def test_single_document_uses_independent_questions() -> None:
+def test_error_for_one_document_assumes_independent_questions() -> None:
     assert clustered_error([1, 0, 1, 0], ["d"] * 4) == pytest.approx(0.25)
     assert clustered_error([], []) == 0.0
 
 
-def test_few_agreeing_documents_keep_the_independent_error() -> None:
+def test_error_for_few_documents_is_at_least_the_independent_error() -> None:
     agreeing = ([1.0, 0.0], ["a", "a"]), ([1.0, 0.0], ["b", "b"])
     values = [value for part, _ in agreeing for value in part]
     clusters = [cluster for _, part in agreeing for cluster in part]

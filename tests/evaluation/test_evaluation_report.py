@@ -202,7 +202,7 @@ def count_mention(key: QuestionKey, *texts: SyntheticText, entities: Sequence[st
     return count_mentions([key], training_texts(*texts, entities=entities)).get(key)
 
 
-def test_mentions_are_whole_words() -> None:
+def test_mentions_match_whole_words() -> None:
     key = QuestionKey("d0", "Who kept the lamp of Orsk?", "It was Miriam Vale, of course, who kept it.")
     texts = [
         make_text(0, "MIRIAM VALE wrote in the ledger."),
@@ -224,7 +224,7 @@ def test_overlapping_entities_count_once() -> None:
     assert (list(mentions.question_names), mentions.answer_mentions, mentions.joint_mentions) == ([], 1, 0)
 
 
-def test_short_option_is_a_name() -> None:
+def test_short_choice_is_a_name() -> None:
     mentions = count_mention(
         QuestionKey("d0", "Where?", "the Fumor Bell."), make_text(0, "It hung beside a Fumor Bell.")
     )
@@ -302,15 +302,15 @@ def test_report_in_a_browser(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "question", "text", "other"),
+    ("choice", "question", "text", "other"),
     [
         ("铜钟", "陈岚保管着什么？", "陈岚在灰塔里敲响了铜钟。", "港口的人都回家了。"),
         ("البرج", "أين كان سالم؟", "صعد سالم وبقي بالبرج ليلا.", "عاد الناس."),
         ("灯台", "彼はどこにいた？", "彼は灯台に住んでいた。", "嵐が来た。"),
     ],
 )
-def test_mentions_in_other_scripts(option: str, question: str, text: str, other: str) -> None:
-    key = QuestionKey("d0", question, option)
-    mentions = count_mentions([key], training_texts(make_text(0, text), make_text(1, other), entities=["港口", option]))
+def test_mentions_in_other_scripts(choice: str, question: str, text: str, other: str) -> None:
+    key = QuestionKey("d0", question, choice)
+    mentions = count_mentions([key], training_texts(make_text(0, text), make_text(1, other), entities=["港口", choice]))
     assert (mentions[key].texts, mentions[key].answer_mentions) == (2, 1)
     assert text in mentions[key].excerpts[0].text

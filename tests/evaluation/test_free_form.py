@@ -47,7 +47,7 @@ def questions(count: int = 5) -> list[Question]:
 
 
 def reply_to_question(body: dict[str, Any]) -> list[str]:
-    """The model under test: gives the reply of the question's number."""
+    """The model under test: returns the reply with the question's number."""
     return [REPLIES[int(body["messages"][-1]["content"].rsplit("number ", 1)[1].split("?")[0])]]
 
 
@@ -82,7 +82,7 @@ def test_exact_match_and_f1_of_an_endpoint(tmp_path: Path) -> None:
 
 
 def judged(verdicts: dict[str, str]) -> Any:
-    """The judge: gives the verdict of the answer; the model's questions get the model's replies."""
+    """The judge: returns the verdict on an answer. Questions for the model get the model's replies."""
 
     def answers(body: dict[str, Any]) -> list[str]:
         prompt = body["messages"][-1]["content"]
@@ -100,7 +100,7 @@ VERDICTS = {
 }
 
 
-def test_judge_decides_what_is_correct(tmp_path: Path) -> None:
+def test_verdicts_of_the_judge_determine_accuracy(tmp_path: Path) -> None:
     with scripted(judged(VERDICTS)) as server:
         scores = evaluate(server, tmp_path, server.model(model="judge"))
         assert len(server.requests) == 5 + 3, "neither exact matches nor empty answers are judged"
@@ -123,7 +123,7 @@ def test_judge_decides_what_is_correct(tmp_path: Path) -> None:
     assert [row.label for row in score_rows(scores)][:3] == ["correct, judged by judge", "exact match", "F1"]
 
 
-def test_refusal_of_the_model_is_not_attempted(tmp_path: Path) -> None:
+def test_refusal_counts_as_not_attempted(tmp_path: Path) -> None:
     refusal = "I'm sorry, but I can't help with that request."
     with scripted(lambda body: [refusal]) as server:
         scores = evaluate(server, tmp_path, server.model(model="judge"))
@@ -148,7 +148,7 @@ def unpack(page: Any, name: str) -> Any:
     return json.loads(gzip.decompress(b64decode(page.get_element_by_id(name).text)))
 
 
-def test_missing_verdict_is_a_counted_loss(tmp_path: Path) -> None:
+def test_missing_verdict_is_a_data_loss(tmp_path: Path) -> None:
     with scripted(judged({**VERDICTS, "Tobias": "I think that this one is wrong."})) as server:
         scores = evaluate(server, tmp_path, server.model(model="judge"))
     assert scores["judged"]["missing"] == {"no verdict in the reply": 1} and scores["accuracy"] == 0.4
@@ -165,7 +165,7 @@ def test_judge_that_replies_in_prose_raises_one_error(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "scores.json").exists()
 
 
-def test_judge_that_is_down_is_asked_again_by_the_next_run(tmp_path: Path) -> None:
+def test_next_run_retries_a_judge_that_was_down(tmp_path: Path) -> None:
     down = ["Tobias"]
 
     def answers(body: dict[str, Any]) -> list[str] | int:
@@ -208,12 +208,12 @@ def test_multiple_choice_questions_are_asked_without_their_choices(tmp_path: Pat
     answer = build_answer(question, "", [Generation(" In the document.")], None)
     assert answer.correct and answer.correct_text == "in the document"
     (loaded,) = OpenBookFreeForm().load_questions(write_inputs(tmp_path, [question]))
-    assert build_query(loaded, with_choices=True) == question.text, "the options would give the answer away"
+    assert build_query(loaded, with_choices=True) == question.text, "the choices would reveal the answer"
     assert OpenBookFreeForm().question_selection != OpenBook().question_selection
     assert "nowhere at all" not in FreeForm().build_prompt(question)
 
 
-def test_questions_of_another_form_are_rejected(tmp_path: Path) -> None:
+def test_questions_without_a_short_answer_are_rejected(tmp_path: Path) -> None:
     source = write_inputs(tmp_path, [make_question(0, answer=[0, 2])])
     with pytest.raises(DataError, match="q0 may have several correct choices"):
         FreeForm().load_questions(source)
@@ -224,7 +224,7 @@ def test_questions_of_another_form_are_rejected(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [{"prompt": "?"}, {"examples": "nothing"}, {"max_tokens": 0}, {"judge": "gpt"}])
-def test_invalid_options_raise_config_error(options: dict[str, Any]) -> None:
+def test_invalid_settings_raise_config_error(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="evaluation"):
         FreeForm(**options)
 
@@ -241,14 +241,14 @@ def test_question_file_with_accepted_answers(tmp_path: Path) -> None:
         read_questions(file, ["a.txt"])
 
 
-def test_plan_names_a_judge_without_a_key(command_here: Command) -> None:
+def test_plan_reports_a_judge_without_a_key(command_here: Command) -> None:
     """The judge is part of the configuration: a missing key is reported before anything runs."""
     overrides = ["evaluation=free_form", "llm@evaluation.free_form.judge=openai", "logger=none"]
     result = command_here("run", *overrides, "evaluation.free_form.judge.model=gpt-4o-mini", OPENAI_API_KEY="")
     assert result.returncode == 1 and "OPENAI_API_KEY" in result.stderr and "outputs" not in result.stdout
 
 
-def test_plan_states_the_cost_of_the_judge(configured: Callable[..., Run], tmp_path: Path) -> None:
+def test_plan_shows_the_cost_of_the_judge(configured: Callable[..., Run], tmp_path: Path) -> None:
     judge = ["llm@evaluation.free_form.judge=openai", "evaluation.free_form.judge.model=gpt-4o-mini"]
     run = configured("evaluation=free_form", *judge, "evaluation.free_form.limit=2")
     assert list(answer_judge_lines([run])) == [
@@ -265,7 +265,7 @@ def test_plan_states_the_cost_of_the_judge(configured: Callable[..., Run], tmp_p
     )
 
 
-def test_plan_states_the_number_of_engines(configured: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plan_shows_the_number_of_engines(configured: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
     run = configured("llm=vllm", "engine=vllm", "engine.tensor_parallel_size=2", "llm.data_parallel_size=1")
     assert list(engine_lines(run)) == [
@@ -273,7 +273,7 @@ def test_plan_states_the_number_of_engines(configured: Callable[..., Run], monke
     ]
 
 
-def test_data_losses_are_empty_without_losses() -> None:
+def test_complete_answers_have_no_data_losses() -> None:
     answers = [build_answer(question, "", [Generation("Vale")], None) for question in questions(1)]
     task = FreeForm()
     assert collect_data_losses(task.data_losses(task.score(answers))) == {}
@@ -292,7 +292,7 @@ def test_loss_of_the_most_likely_accepted_answer(backend: TransformersBackend, t
 
 
 class FixedBackend:
-    """A model under test that is loaded already."""
+    """A model under test that is already loaded."""
 
     def __init__(self, backend: TransformersBackend) -> None:
         self.backend = backend

@@ -1,4 +1,4 @@
-"""Log-likelihoods with shared prefixes and few logits at a time equal those of one sequence at a time."""
+"""Batched log-likelihoods with shared prefixes and few logits at a time match single sequences."""
 
 import random
 from contextlib import nullcontext
@@ -43,7 +43,7 @@ def build_model(kind: str) -> Any:
 
 
 def make_sequences() -> list[ScoredSequence]:
-    """Questions with four options each, a sequence without a prefix, and one that is scored from its second id."""
+    """Questions with four choices each, a sequence without a prefix, and one that is scored from its second id."""
     rng = random.Random(0)
 
     def ids(length: int) -> list[int]:
@@ -66,7 +66,7 @@ def score_alone(model: Any, sequence: ScoredSequence) -> float:
 @pytest.mark.parametrize("kind", ["llama", "gemma3"])
 @pytest.mark.parametrize("shares", [True, False])
 @pytest.mark.parametrize("rows_of_logits", [4, 1_000])
-def test_scores_equal_those_of_single_sequences(
+def test_batched_scores_match_single_sequences(
     kind: str, shares: bool, rows_of_logits: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(likelihoods, "MIN_PARAMETERS_TO_SHARE_PREFIXES", 0 if shares else 10**12)
@@ -124,7 +124,7 @@ def test_prefixes_are_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(tokens) < 2 * len(prompt), "eight sequences share their first hundred ids"
 
 
-def test_batches_hold_every_row_once_within_the_limits() -> None:
+def test_batches_contain_every_row_once_within_the_limits() -> None:
     rows = split_prefixes(make_sequences())
     batches = list(batch_rows(rows, batch_tokens=64, max_scored=12))
     assert sorted(index for batch in batches for index in batch) == list(range(len(rows)))
@@ -150,7 +150,7 @@ def test_logits_of_a_batch_come_from_one_forward_pass(monkeypatch: pytest.Monkey
     assert sum(calls[1::2]) == needed, "no logits of padding"
 
 
-def test_cast_to_bf16_keeps_rotary_frequencies() -> None:
+def test_rotary_frequencies_are_not_cast_to_bf16() -> None:
     model = build_model("llama")
     frequencies = model.model.rotary_emb.inv_freq.clone()
     cast_weights(model)

@@ -111,7 +111,7 @@ def test_unknown_harness_task_raises_data_error(
         )  # fmt: skip
 
 
-def test_options_and_cache_key(task_files: Path) -> None:
+def test_settings_and_cache_key(task_files: Path) -> None:
     for wrong in ({"tasks": []}, {"include_path": "nowhere"}, {"limit": 0}, {"batch_size": 0}, {"fewshot": -1}):
         with pytest.raises(ConfigError):
             LMEvalHarness(**{"tasks": ["ours"], **wrong})

@@ -32,8 +32,8 @@ def mean_text_length(answers: Sequence[Answer], unit: int = 1) -> float:
 
 
 def fraction_correct(y_true: list[int], y_pred: list[int], *, normalize: bool) -> float:
-    right = sum(one == other for one, other in zip(y_true, y_pred, strict=True))
-    return right / len(y_true) if normalize else right
+    correct = sum(first == second for first, second in zip(y_true, y_pred, strict=True))
+    return correct / len(y_true) if normalize else correct
 
 
 class Module:
@@ -64,7 +64,7 @@ METRICS = {
 }
 
 
-def test_metrics_and_user_task_reach_scores_and_counts(tmp_path: Path) -> None:
+def test_metrics_and_user_task_appear_in_scores_and_counts(tmp_path: Path) -> None:
     source = write_inputs(tmp_path, [make_question(number) for number in range(4)])
     tasks = {"cot": ClosedBookCoT(samples=2, metrics=METRICS), "titles": TitleRecall()}
     with scripted(lambda body: [" d1.\nAnswer: B.\n"] * body.get("n", 1)) as server:
@@ -81,7 +81,7 @@ def test_metrics_and_user_task_reach_scores_and_counts(tmp_path: Path) -> None:
     assert tasks["titles"].summary_line(counts["titles"]) == "title_recall 0.3333"
 
 
-def test_metric_without_a_number_raises_data_error() -> None:
+def test_metric_that_returns_no_number_raises_data_error() -> None:
     with pytest.raises(DataError, match="metrics.words must return a number, got 'many'"):
         compute_metrics({"words": lambda records: "many"}, [])
 

@@ -1,4 +1,4 @@
-"""Questions that may have several correct options: files, prompt, parsing, scores."""
+"""Questions that may have several correct choices: files, prompt, parsing, scores."""
 
 import json
 from pathlib import Path
@@ -46,7 +46,7 @@ def test_parse_choices(text: str, expected: list[int] | str) -> None:
     assert parse_choices(text, 4) == expected
 
 
-def test_parse_choices_of_two_and_six_options() -> None:
+def test_parse_choices_with_two_and_six_choices() -> None:
     assert parse_choices("Answer: A, B.", 2) == [0, 1] and parse_choices("Answer: B, C.", 2) == OUT_OF_RANGE
     assert parse_choices("Answer: A, F.", 6) == [0, 5]
 
@@ -62,15 +62,15 @@ def test_prompt_examples_with_several_correct_choices() -> None:
     assert not ClosedBookCoT().build_prompt(make_question(0)).startswith(examples)
 
 
-def answer(samples: list[str], right: Choice, options: int = 4, **settings: Any) -> Answer:
-    questions = make_question(0, answer=right, choices=[f"option {number}" for number in range(options)])
+def answer(samples: list[str], correct: Choice, num_choices: int = 4, **settings: Any) -> Answer:
+    questions = make_question(0, answer=correct, choices=[f"option {number}" for number in range(num_choices)])
     task = ClosedBookCoT(samples=max(1, len(samples)), **settings)
     return task.build_answer(
         questions, "prompt", [Generation(f" So.\nAnswer: {scores_by_answer}.\n") for scores_by_answer in samples]
     )
 
 
-def test_exact_partial_and_option_scores() -> None:
+def test_exact_partial_and_per_choice_scores() -> None:
     scores_by_answer = {
         "A, C": (1, 1, 1),
         "A": (0, 0.25, 0.75),
@@ -85,14 +85,14 @@ def test_exact_partial_and_option_scores() -> None:
         assert results["accuracy"] == expected[0] and several["exact"]["questions"] == 1
 
 
-def test_list_with_one_answer_allows_several() -> None:
+def test_list_with_one_answer_allows_several_choices() -> None:
     assert answer(["B"], [1]).correct and answer(["B"], 1).correct
     assert not answer(["A, B"], [1]).correct and answer(["A, B"], 1).choice is None, "that prompt asks for one letter"
     assert "multiple_answers" not in ClosedBookCoT().score([answer(["B"], 1)])
 
 
 @pytest.mark.parametrize("correct", [[0, 2], [2, 0]])
-def test_chance_and_majority_of_sets(correct: list[int]) -> None:
+def test_chance_level_and_majority_vote_of_sets(correct: list[int]) -> None:
     mixed = [answer(["A, C", "C, A", "A"], correct), answer(["A", "A", "B"], 0)]
     scores = ClosedBookCoT().score(mixed)
     assert scores["pass_at"]["3"]["accuracy"] == 1.0 and answer(["A, C"], correct).correct
@@ -100,7 +100,7 @@ def test_chance_and_majority_of_sets(correct: list[int]) -> None:
     assert scores["majority_vote"]["accuracy"] == 1.0 and scores["expected_accuracy"]["accuracy"] == pytest.approx(
         2 / 3
     )
-    assert ClosedBookCoT().score([answer(["A"], [0], options=2)])["chance"] == pytest.approx(1 / 3)
+    assert ClosedBookCoT().score([answer(["A"], [0], num_choices=2)])["chance"] == pytest.approx(1 / 3)
     assert answer(["A, C"], [0, 2], protocol=AnswerProtocol.authors_code).correct, "its parser reads one letter only"
 
 
@@ -111,7 +111,7 @@ def write_question_file(folder: Path, *lines: dict[str, Any]) -> Path:
     return file
 
 
-def test_question_file_with_both_kinds(tmp_path: Path) -> None:
+def test_question_file_with_single_and_multiple_answers(tmp_path: Path) -> None:
     many_choices = [f"choice {number}" for number in range(26)]
     file = write_question_file(
         tmp_path,
@@ -149,15 +149,15 @@ def test_closed_book_rejects_multiple_answers(tmp_path: Path) -> None:
         ClosedBook().load_questions(source)
 
 
-def test_closed_book_with_two_and_six_options(backend: TransformersBackend) -> None:
-    questions = [make_question(number, choices=list("uvwxyz")[:options]) for number, options in enumerate((2, 6, 4))]
+def test_closed_book_with_two_and_six_choices(backend: TransformersBackend) -> None:
+    questions = [make_question(number, choices=list("uvwxyz")[:count]) for number, count in enumerate((2, 6, 4))]
     results = list(ClosedBook().answers(questions, backend))
     assert [len(item.scores) for item in results] == [2, 6, 4] and all(item.choice is not None for item in results)
     assert ClosedBook().score(results)["chance"] == pytest.approx((1 / 2 + 1 / 6 + 1 / 4) / 3)
 
 
 def answer_even_options(body: dict[str, Any]) -> list[str]:
-    """Answers A and C, for question 2 only A; a single letter if the system prompt asks for one."""
+    """Answers A and C, but A for question 2, and a single letter if the system prompt asks for one."""
     system, text = body["messages"][0]["content"], body["messages"][1]["content"]
     number = int(text.rsplit("number ", 1)[1].split("?")[0])
     if "X, Y" not in system:
@@ -165,10 +165,10 @@ def answer_even_options(body: dict[str, Any]) -> list[str]:
     return [f" Several.\nAnswer: {'A' if number == 2 else 'A, C'}.\n"] * body.get("n", 1)
 
 
-def test_endpoint_answers_both_kinds(tmp_path: Path) -> None:
-    right: list[Choice] = [[0, 2], 0, [0, 2], [0, 2], 1]
+def test_endpoint_answers_single_and_multiple_choice(tmp_path: Path) -> None:
+    correct: list[Choice] = [[0, 2], 0, [0, 2], [0, 2], 1]
     questions = [
-        make_question(number, text=f"What is number {number}?", answer=item) for number, item in enumerate(right)
+        make_question(number, text=f"What is number {number}?", answer=item) for number, item in enumerate(correct)
     ]
     source = write_inputs(tmp_path, questions)
     with scripted(answer_even_options) as server:

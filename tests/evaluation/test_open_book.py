@@ -78,19 +78,19 @@ def test_distractors_come_from_other_articles() -> None:
 
 @pytest.mark.parametrize("drop", [0.0, 0.25, 0.5, 0.75, 1.0])
 def test_drop_gold_scales_expected_recall(tmp_path: Path, drop: float) -> None:
-    """The retriever misses a fifth of 2,000 questions: the recall is 0.8 times the kept share."""
-    count, found_share = 2_000, 0.8
+    """The retriever misses a fifth of 2,000 questions: the recall is 0.8 times the fraction of questions with gold."""
+    count, found_fraction = 2_000, 0.8
     rankings = [
         make_ranking(number, passages=[3, 4, 5] if number % 5 == 0 else [3, 1, 4]) for number in range(count)
     ]  # fmt: skip
     library = RankedPassages(write_retrieval(tmp_path, rankings), OpenBook(k=3, drop_gold=drop))
     evidence_included = [library(make_question(number)).evidence_shown for number in range(count)]
-    expected = found_share * (1 - drop)
-    error = (drop * (1 - drop) * found_share / count) ** 0.5
+    expected = found_fraction * (1 - drop)
+    error = (drop * (1 - drop) * found_fraction / count) ** 0.5
     assert sum(map(bool, evidence_included)) / count == pytest.approx(expected, abs=4 * error)
 
 
-def test_drops_are_nested() -> None:
+def test_questions_without_gold_are_nested() -> None:
     def kept(drop: float, seed: int = 0) -> set[int]:
         task = OpenBook(k=3, drop_gold=drop, drop_seed=seed)
         return {number for number in range(200) if 1 in task.select_passages(make_ranking(number))}
@@ -170,9 +170,9 @@ def test_examples_contain_passages() -> None:
     assert prompt.startswith("\n### Context 1\nFirst.\n### Context 2\nSecond.\n### Question\nWhere is")
 
 
-def test_chains_of_thought_use_the_passages() -> None:
+def test_chain_of_thought_prompts_contain_the_passages() -> None:
     class PassageReader:
-        """Answers by the last passage."""
+        """Answers from the last passage."""
 
         def sample(self, prompts: list[Prompt], sampling: Any) -> Any:
             for index, prompt in enumerate(prompts):
@@ -195,7 +195,7 @@ def test_chains_of_thought_use_the_passages() -> None:
     assert scores["retrieval"]["article"]["recall"] == 0.5
 
 
-def test_reading_options_share_one_ranking(configured: Callable[..., Run]) -> None:
+def test_tasks_with_different_k_and_order_share_one_ranking(configured: Callable[..., Run]) -> None:
     def ranked(*overrides: str) -> Run:
         options = ["corpus.documents=1", "evaluation=[open_book]", "logger=none", *overrides]
         run = configured(*options)
@@ -226,7 +226,7 @@ def test_missing_ranking_raises_data_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [{"k": 0}, {"drop_gold": 1.5}, {"distractors": -1}, {"context": "no placeholder"}])
-def test_invalid_open_book_options_raise_config_error(options: dict[str, Any]) -> None:
+def test_invalid_open_book_settings_raise_config_error(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="evaluation"):
         OpenBook(**options)
     if "context" not in options:

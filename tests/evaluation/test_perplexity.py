@@ -1,4 +1,4 @@
-"""Losses compared with token-by-token forward passes, and in a whole run."""
+"""Losses, compared with token-by-token forward passes, and in a complete run."""
 
 import json
 import math
@@ -32,7 +32,7 @@ DOCUMENTS = [make_document(1, 3), make_document(2, 12), make_document(3, 1), Doc
 
 @torch.no_grad()
 def loss_of(backend: TransformersBackend, ids: list[int], position: int, start: int) -> float:
-    """Returns the loss of one token given those from `start` on."""
+    """Returns the loss on one token, given the tokens from `start` on."""
     logits = backend.model(torch.tensor([ids[start:position]])).logits[0, -1]
     return -float(logits.log_softmax(-1)[ids[position]])
 
@@ -53,7 +53,7 @@ def test_every_token_is_scored_once(backend: TransformersBackend, context: int |
         assert (loss.bytes, loss.unscored) == (len(document.text.encode()), 0)
 
 
-def test_context_is_capped_at_the_model_length(backend: TransformersBackend) -> None:
+def test_context_is_capped_at_the_models_maximum(backend: TransformersBackend) -> None:
     kept, backend.max_length = backend.max_length, 10
     try:
         windows = Perplexity(context=500, stride=400).build_windows(list(range(60)), backend.max_length)
@@ -63,7 +63,7 @@ def test_context_is_capped_at_the_model_length(backend: TransformersBackend) -> 
     assert [position for window in windows for position in window.ids[window.first :]] == list(range(1, 60))
 
 
-def test_default_context_is_that_of_training(configured: Callable[..., Run]) -> None:
+def test_default_context_matches_training(configured: Callable[..., Run]) -> None:
     assert configured("evaluation=perplexity", "data.context_length=64").tasks["perplexity"].context == 64
     windows = Perplexity().build_windows(list(range(5_000)), max_length=32_768)
     assert max(len(window.ids) for window in windows) == 2_049, "bounded where the model's maximum is not"
@@ -94,7 +94,7 @@ def write_inputs(folder: Path) -> TaskInputs:
     return TaskInputs(folder / "questions.jsonl", folder / "documents.jsonl")
 
 
-def test_losses_before_a_kill_are_kept(tiny_model: Path, tmp_path: Path) -> None:
+def test_killed_evaluation_keeps_its_losses(tiny_model: Path, tmp_path: Path) -> None:
     source, out = write_inputs(tmp_path), tmp_path / "out"
     (out / CHECKPOINTS).mkdir(parents=True)
     marked = DocumentLoss(document_id="d2", nats=1.0, tokens=1, unscored=0, bytes=1)

@@ -25,7 +25,7 @@ COUNT = 6
 
 @dataclass(frozen=True)
 class KillingProgress(SilentProgress):
-    """Kills its process after that many answers."""
+    """Kills its process after a number of answers."""
 
     answers: int
 
@@ -43,7 +43,7 @@ class KillingProgress(SilentProgress):
 
 
 class CountingProgress(SilentProgress):
-    """Records the amounts by which the progress advances."""
+    """Records by how much the progress bar advances."""
 
     def __init__(self) -> None:
         self.amounts: list[int] = []

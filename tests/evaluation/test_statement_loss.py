@@ -1,4 +1,4 @@
-"""The loss of each statement of the documents, after the title and the statements before it."""
+"""The loss on each statement of the documents, after the title and the preceding statements."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def test_statements_are_scored_given_the_title_and_preceding_statements(
         assert expected < 0
 
 
-def test_statements_beyond_the_context_are_data_losses(
+def test_statements_that_exceed_the_context_are_data_losses(
     backend: TransformersBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = StatementLoss()

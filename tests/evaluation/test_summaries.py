@@ -94,7 +94,7 @@ def test_overflowing_prompt_is_counted(backend: TransformersBackend, tmp_path: P
     assert (last.document_id, last.text, last.finish_reason) == ("d9", "", TOO_LONG)
 
 
-def test_cite() -> None:
+def test_citation_format() -> None:
     assert [document.citation for document in DOCUMENTS] == [
         '"The document" by Keith Laumer (1961)',
         '"The answer" by Plato',
@@ -102,7 +102,7 @@ def test_cite() -> None:
     ]
 
 
-def test_prompts_without_a_slot_raise_config_error(tmp_path: Path) -> None:
+def test_prompts_without_a_placeholder_raise_config_error(tmp_path: Path) -> None:
     for prompts, message in (
         ({}, "add at least one prompt"),
         ({"short": {"text": "Summarize.", "max_tokens": 5}}, "has no placeholder for the document"),
@@ -128,7 +128,7 @@ def make_chat_tokenizer(folder: Path, template: str) -> Any:
     return tokenizer
 
 
-def test_instruction_uses_the_chat_template(tiny_model: Path) -> None:
+def test_instructions_use_the_chat_template(tiny_model: Path) -> None:
     tokenizer = make_chat_tokenizer(tiny_model, "chatml")
     chat = ChatTemplate(tokenizer)
     assert chat.ends == [tokenizer.convert_tokens_to_ids("<|im_end|>")]

@@ -121,7 +121,7 @@ def test_trained_model_scores_agree(outputs: Path, command: Command) -> None:
         folders += {*(outputs / "evaluation").iterdir()} - {*folders}
     ours, theirs = ({a.question_id: a for a in read_jsonl(f / "answers-closed_book.jsonl", Answer)} for f in folders)
     assert len(ours) > 20 and ours.keys() == theirs.keys()
-    # transformers computes in bf16 where the CPU does: a choice between nearly equal options may differ.
+    # transformers computes in bf16 if the CPU does: nearly equal scores may then order differently.
     unlike = [key for key in ours if ours[key].choice != theirs[key].choice]
     for key in unlike:
         first, second = sorted(ours[key].scores)[-2:][::-1]

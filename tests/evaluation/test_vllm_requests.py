@@ -61,7 +61,7 @@ def test_samples_of_a_prompt_are_one_request(
     assert all(len(results) == 5 and len({*results}) == 1 for results in greedy.values())
 
 
-def test_stop_string_pattern_and_end_token(python: str, letters: Path) -> None:
+def test_stop_string_until_and_end_token(python: str, letters: Path) -> None:
     with open_backend(letters, python) as backend:
         assert backend.ends == {126}
         ((_, (stopped,)),) = backend.sample([Prompt("q", "A lamp. And")], Sampling(max_tokens=5, stop=(" And",)))

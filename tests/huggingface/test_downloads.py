@@ -1,4 +1,4 @@
-"""Models of the Hub are downloaded with progress, and only once. The hub is a local server."""
+"""Hub models are downloaded once, with progress. The Hub is a local server."""
 
 import hashlib
 import json

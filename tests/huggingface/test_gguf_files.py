@@ -1,4 +1,4 @@
-"""GGUF files: their header, and one error for a file that cannot be read."""
+"""GGUF files: their headers, and one error for each file that cannot be read."""
 
 import struct
 from pathlib import Path
@@ -22,7 +22,7 @@ def write_header(file: Path, architecture: str, key: str = "general.architecture
 
 
 def model_file() -> bytes:
-    """Returns a GGUF file with a vocabulary, scores, another alignment, and two tensors of 8 and 64 bytes."""
+    """Returns a GGUF file with a vocabulary, scores, a different alignment, and two tensors of 8 and 64 bytes."""
     tokens = string("tokenizer.ggml.tokens") + struct.pack("<IIQ", 9, 8, 2) + string("a") + string("b")
     scores = string("tokenizer.ggml.scores") + struct.pack("<IIQ2f", 9, 6, 2, 0.5, 1.5)
     alignment = string("general.alignment") + struct.pack("<II", 4, 64)
@@ -37,7 +37,7 @@ def test_architecture_in_the_header(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"GGUF", b"PK\x03\x04" + bytes(60)])
-def test_another_file_is_an_error(content: bytes, tmp_path: Path) -> None:
+def test_file_in_a_different_format_is_an_error(content: bytes, tmp_path: Path) -> None:
     file = tmp_path / "model.gguf"
     file.write_bytes(content)
     with pytest.raises(ConfigError, match=r"model\.gguf is not a complete GGUF file"):

@@ -10,7 +10,7 @@ from entigraph.huggingface.models import load_config
 
 
 def test_code_in_a_model_folder_is_not_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even if the standard input contains what transformers takes for consent."""
+    """Even if standard input contains what transformers accepts as consent."""
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "mine", "auto_map": {"AutoConfig": "mine.Mine"}}))
     (tmp_path / "mine.py").write_text(
         "from transformers import PretrainedConfig\n\n\nclass Mine(PretrainedConfig):\n    model_type = 'mine'\n"

@@ -1,4 +1,4 @@
-"""Checkpoints that do not contain the model that their config describes, and paths that name no model."""
+"""Checkpoints that do not match their config, and paths without a model."""
 
 import json
 import shutil
@@ -57,7 +57,7 @@ CASES: dict[str, tuple[Change, str]] = {
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("read", [load_model, check_weights])
-def test_incomplete_weights_are_an_error_that_lists_them(
+def test_incomplete_weights_are_listed_in_one_error(
     case: str, read: Callable[[str], object], tiny_model: Path, tmp_path: Path
 ) -> None:
     change, message = CASES[case]
@@ -105,7 +105,7 @@ def test_index_without_metadata_is_an_error(tiny_model: Path, tmp_path: Path) ->
         check_weights(str(folder))
 
 
-def test_pointers_of_git_lfs_are_not_weights(tiny_model: Path, tmp_path: Path) -> None:
+def test_git_lfs_pointers_are_not_weights(tiny_model: Path, tmp_path: Path) -> None:
     folder = changed(tiny_model, tmp_path / "cloned", lambda weights: None)
     (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 1\n")
     with pytest.raises(ConfigError, match=r"Git LFS pointers instead of files: model.safetensors; run git lfs pull"):
@@ -158,7 +158,7 @@ def test_unreachable_hub_is_reported_without_retries(
     assert not caplog.records
 
 
-def test_special_tokens_beyond_the_embeddings_are_accepted(tmp_path: Path) -> None:
+def test_special_tokens_without_embeddings_are_accepted(tmp_path: Path) -> None:
     added = [{"id": 3, "content": "<image>", "special": True}, {"id": 0, "content": "<eos>", "special": True}]
     content = {"model": {"vocab": {"<eos>": 0, "a": 1, "b": 2}}, "added_tokens": added}
     (tmp_path / "tokenizer.json").write_text(json.dumps(content))

@@ -1,4 +1,4 @@
-"""Models that cannot be loaded give one message each. The hub is a local server."""
+"""Models that cannot be loaded raise one error each. The Hub is a local server."""
 
 import os
 import subprocess

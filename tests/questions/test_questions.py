@@ -60,7 +60,7 @@ def test_offline_questions_about_a_fictional_document(tmp_path: Path) -> None:
     assert {question.answer for question in generated} == {0, 1, 2, 3}
 
 
-def test_offline_questions_about_other_text(tmp_path: Path) -> None:
+def test_offline_questions_about_an_article(tmp_path: Path) -> None:
     counts = generate(write_corpus(tmp_path / "corpus", ARTICLE), tmp_path / "out")
     assert counts["questions"] >= 5
     unwrapped = " ".join(ARTICLE.split())
@@ -70,7 +70,7 @@ def test_offline_questions_about_other_text(tmp_path: Path) -> None:
 
 
 class Scripted:
-    """Drafts the questions `entries`; as the check, returns the options that `finds` maps a question to."""
+    """Drafts the questions `entries`, and checks a question by returning the choices that `finds` maps it to."""
 
     name = "scripted"
 
@@ -86,11 +86,11 @@ class Scripted:
     def answer(self, request: Request) -> str:
         if "### Question" not in request.user:
             return json.dumps({"questions": self.entries})
-        question, *options = request.user.split("### Question\n")[1].splitlines()
+        question, *choices = request.user.split("### Question\n")[1].splitlines()
         correct = self.finds(question) if "### Document" in request.user else ["right"] * self.recalls
         if isinstance(correct, str):
             return correct
-        return json.dumps({"right": [option[0] for option in options if option[3:] in correct]})
+        return json.dumps({"right": [choice[0] for choice in choices if choice[3:] in correct]})
 
 
 def entry(question: str, **changes: Any) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def rejected(out: Path) -> dict[str, str]:
     return {line["question"]: line["reason"] for line in map(json.loads, lines)}
 
 
-def test_question_is_kept_if_only_the_keyed_option_is_correct(tmp_path: Path) -> None:
+def test_question_is_kept_if_only_the_keyed_choice_is_correct(tmp_path: Path) -> None:
     verdicts: dict[str, Any] = {
         "good": ["right"],
         "open": [],
@@ -126,7 +126,7 @@ def test_question_is_kept_if_only_the_keyed_option_is_correct(tmp_path: Path) ->
     assert sum(counts["rejected"].values()) == 5
 
 
-def test_refused_drafts_are_a_reason_of_their_own(tmp_path: Path) -> None:
+def test_refused_drafts_have_their_own_reason(tmp_path: Path) -> None:
     class Refusing(Scripted):
         def answer(self, request: Request) -> str:
             is_draft = "Text 1" in request.user and "### Question" not in request.user
@@ -160,14 +160,14 @@ def test_unknown_to_writer_drops_known_questions(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="answered without the document"):
         generate(corpus, tmp_path / "b", writer, unknown_to_writer=True)
     from_memory = [request.user for request in writer.requests if "### Document" not in request.user]
-    assert len(from_memory) == 3 and len(set(from_memory)) > 1, "options are shuffled differently each time"
+    assert len(from_memory) == 3 and len(set(from_memory)) > 1, "choices are shuffled differently each time"
     writer_without_memory = Scripted([entry("unknown")], lambda question: ["right"])
     assert generate(corpus, tmp_path / "c", writer_without_memory, unknown_to_writer=True)["questions"] == 1
 
 
-def test_incomplete_and_refused_answers_are_no_questions_and_no_checks(tmp_path: Path) -> None:
+def test_truncated_and_refused_completions_are_neither_questions_nor_checks(tmp_path: Path) -> None:
     class Cut(Scripted):
-        """Its list of questions and its answers from memory are cut off."""
+        """Truncates its lists of questions and its answers from memory."""
 
         def complete(self, requests: Iterable[Request]) -> Iterator[Completion]:
             for request in requests:
@@ -194,7 +194,7 @@ def test_long_document_is_split_into_passages(tmp_path: Path) -> None:
     assert counts["rejected"] == {"duplicate question": len(passages) - 1}
 
 
-def test_answers_survive_an_endpoint_that_goes_down(tmp_path: Path) -> None:
+def test_completions_are_kept_if_the_endpoint_goes_down(tmp_path: Path) -> None:
     broken = {"check": True}
 
     def answers(body: dict[str, Any]) -> list[str] | int:
@@ -268,7 +268,7 @@ def test_rejected_questions_are_listed_if_none_passes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("answer", ["", "I cannot say.", "[" * 100_000, '{"questions": 5}', '{"questions": []}'])
-def test_answer_without_questions_is_rejected(answer: str, tmp_path: Path) -> None:
+def test_completion_without_questions_is_rejected(answer: str, tmp_path: Path) -> None:
     class Mute(Scripted):
         def answer(self, request: Request) -> str:
             return answer
@@ -282,7 +282,7 @@ def test_answer_without_questions_is_rejected(answer: str, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "finds", ['{"right": [""]}', '{"right": ["AB"]}', '{"right": null}', '{"right": ["Z"]}', '{"right": 5}']
 )
-def test_verdict_without_a_letter_rejects_the_question(finds: str, tmp_path: Path) -> None:
+def test_check_without_a_letter_rejects_the_question(finds: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the check could not be parsed"):
         generate(
             write_corpus(tmp_path / "corpus", "A text."), tmp_path / "out", Scripted([entry("q")], lambda _: finds)
@@ -318,24 +318,24 @@ def test_long_text_without_spaces_is_split_into_passages() -> None:
 
 
 class ShortAnswers(Scripted):
-    """A writer of questions with short answers: `finds` maps a question to the answer that the check gives."""
+    """A writer of questions with short answers. `finds` maps a question to the answer of the check."""
 
     def __init__(self, entries: list[Any], finds: dict[str, str], memory: str = "") -> None:
         super().__init__(entries, lambda question: [])
-        self.given, self.memory = finds, memory
+        self.finds, self.memory = finds, memory
 
     def answer(self, request: Request) -> str:
         if "### Question" not in request.user:
             return json.dumps({"questions": self.entries})
         question = request.user.split("### Question\n")[1].strip()
-        return json.dumps({"answer": self.given[question] if "### Document" in request.user else self.memory})
+        return json.dumps({"answer": self.finds[question] if "### Document" in request.user else self.memory})
 
 
 def short(question: str, *answers: Any) -> dict[str, Any]:
     return {"question": question, "answers": list(answers), "kind": "stated", "evidence": "The mill."}
 
 
-def test_short_answer_is_kept_if_the_passage_contains_it_and_the_check_gives_it(tmp_path: Path) -> None:
+def test_short_answer_is_kept_if_the_passage_and_the_check_contain_it(tmp_path: Path) -> None:
     text = "The mill of Orsk was built by Miriam Vale in\n1912. Tobias kept its lamp."
     entries = [
         short("Who built it?", "Miriam Vale", "Vale"),
@@ -428,7 +428,7 @@ def test_documents_without_a_common_name_raise_one_error(tmp_path: Path) -> None
 
 
 class AcrossDocuments(Scripted):
-    """Lists `names`, and answers correctly only if the number of documents in the prompt is in `answered_by`."""
+    """Lists `names`, and answers correctly if the number of documents in the prompt is in `answered_by`."""
 
     def __init__(self, names: str, entries: list[Any], answered_by: set[int]) -> None:
         super().__init__(entries, lambda question: [])
@@ -459,7 +459,7 @@ def test_question_across_documents_needs_both(tmp_path: Path) -> None:
         generate(corpus, tmp_path / "b", AcrossDocuments(names, entries, {1, 2}), **options)
 
 
-def test_answers_without_a_list_of_names_are_counted(tmp_path: Path) -> None:
+def test_completions_without_a_list_of_names_are_counted(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "corpus", *LINKED)
     with pytest.raises(
         DataError, match="no two of the 3 .* the same name .3 answers could not be parsed as lists of names"
@@ -482,6 +482,6 @@ def test_pairs_are_spread_over_documents_and_prefer_rare_names() -> None:
 
 
 @pytest.mark.parametrize("bad", [{"documents_per_question": 3}, {"per_document": 0}, {"passage_tokens": 5}])
-def test_options_out_of_range_are_an_error(bad: dict[str, int]) -> None:
+def test_settings_out_of_range_are_an_error(bad: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match=f"questions.{next(iter(bad))}"):
         GeneratedQuestions(**bad)  # type: ignore[arg-type]

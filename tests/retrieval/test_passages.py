@@ -25,11 +25,11 @@ def test_passages_cover_the_text_within_the_limit() -> None:
         assert "".join("".join(text[start:end] for start, end in results).split()) == "".join(text.split())
 
 
-def test_neighbors_are_merged() -> None:
+def test_adjacent_pieces_are_merged() -> None:
     text = make_text(1)
     results = split_text(text, 256, SEPARATORS)
-    fraction = sum(end - start for start, end in results) / len(results)
-    assert fraction > 128, "neighboring passages do not fit into one"
+    mean_length = sum(end - start for start, end in results) / len(results)
+    assert mean_length > 128, "adjacent passages would not fit into one"
 
 
 def test_first_separator_that_fits_is_used() -> None:
@@ -52,7 +52,7 @@ def test_empty_texts_have_no_passages() -> None:
     assert split_text("", 10, SEPARATORS) == [] and split_text(" \n\n \n", 2, SEPARATORS) == []
 
 
-def test_heading_is_not_counted() -> None:
+def test_heading_does_not_count_toward_the_passage_length() -> None:
     document = Document(id="d", title="On Lamps", text="word " * 100, meta={"author": "Vale", "year": "1951"})
     results = list(split_documents([document], 100, SEPARATORS))
     assert len(results) > 3

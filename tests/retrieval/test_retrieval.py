@@ -65,7 +65,7 @@ def test_compute_recall() -> None:
     assert results["evidence"] == {"questions": 2, "at": {"1": 0.0, "2": 0.0, "3": 1.0}}
 
 
-def test_evidence_matches_half_overlapping_passages() -> None:
+def test_evidence_matches_passages_that_overlap_by_half() -> None:
     text = "aaaa " * 10 + "The door was green. " + "bbbb " * 10
     document = Document(id="d", title="", text=text)
     index = PassageIndex.build([document], list(split_documents([document], 40, SEPARATORS)))
@@ -107,7 +107,7 @@ def test_rankings_are_independent_of_other_questions(ranked: RankCorpus, tmp_pat
     assert some == all_counts[3:5]
 
 
-def test_question_without_known_words_has_no_passages(ranked: RankCorpus, tmp_path: Path) -> None:
+def test_question_without_indexed_words_has_no_passages(ranked: RankCorpus, tmp_path: Path) -> None:
     question = Question(id="q", document_id="lighthouse", text="Xyzzy?", choices=["the", "of"], answer=0, group="all")
     counts, (ranking,) = ranked(questions=[question])
     assert ranking.passages == [] and counts["without_passages"] == 1
@@ -199,7 +199,7 @@ def test_endpoint_retries_and_errors(ranked: RankCorpus, endpoint: Handle, monke
     assert "sk-secret" not in str(raised.value)
 
 
-def test_embeddings_before_a_failure_are_kept(tmp_path: Path) -> None:
+def test_embeddings_computed_before_a_failure_are_kept(tmp_path: Path) -> None:
     asked: list[str] = []
 
     class Ending:
@@ -258,7 +258,7 @@ def test_spending_limit(ranked: RankCorpus, endpoint: Handle, monkeypatch: pytes
     assert any("$0.40 paid" in line for line in stage.summary_lines(counts))
 
 
-def test_requests_in_flight_are_kept_after_a_failure(ranked: RankCorpus, endpoint: Handle) -> None:
+def test_pending_requests_are_kept_after_a_failure(ranked: RankCorpus, endpoint: Handle) -> None:
     endpoint.configure(retrieval_failing=1, latency_s=0.2)
     with pytest.raises(LLMError, match="request to .* failed"):
         ranked(dense(endpoint, attempts=1, concurrency=4))
@@ -292,7 +292,7 @@ def test_paid_endpoint_needs_price_and_key(monkeypatch: pytest.MonkeyPatch) -> N
         ({"reranker_key_env": "hf_abc123"}, "retriever.reranker_key_env must be the name of an environment variable"),
     ],
 )
-def test_invalid_retriever_options_raise_config_error(options: dict[str, object], message: str) -> None:
+def test_invalid_retriever_settings_raise_config_error(options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message) as raised:
         BM25(**options)  # type: ignore[arg-type]
     assert "abc123" not in str(raised.value)
