@@ -17,25 +17,24 @@ LOADING_LOGGERS = ("modeling_utils", "distributed.tensor_parallel")
 MAX_NAMES = 5  # weights listed in an error message
 
 
-def load_model(path: str) -> "PreTrainedModel":
-    """Returns the model in fp32. Raises ConfigError if the folder or Hub ID cannot be loaded completely."""
-    return load_checked(path)
+def load_model(path: str, dtype: str = "float32") -> "PreTrainedModel":
+    """Returns the model. Raises ConfigError if the folder or Hub ID cannot be loaded completely."""
+    return load_checked(path, dtype=dtype)
 
 
 def check_weights(path: str) -> None:
     """Raises ConfigError if the files do not contain exactly the model's weights. Reads their names and shapes."""
-    load_checked(path, device_map="meta")
+    load_checked(path, dtype="float32", device_map="meta")
 
 
 def load_checked(path: str, **options: Any) -> "PreTrainedModel":
-    import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # type: ignore[no-untyped-call]
     # Allows different shapes, in order to report them together with missing weights.
-    options |= {"dtype": torch.float32, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
     try:
         with without_load_report(), without_progress_bar(path):
             loaded: Any = AutoModelForCausalLM.from_pretrained(**pretrained_source(path), **options)

@@ -170,4 +170,6 @@ def test_large_models_are_cast_once(device: str, tiny_model: Path, monkeypatch: 
         return {parameter.dtype for parameter in backend.model.parameters()}
 
     assert dtypes(0) == {torch.bfloat16}
+    monkeypatch.setattr(transformers_backend, "cast_weights", lambda model: None)
+    assert dtypes(0) == ({torch.float32} if device == "cpu" else {torch.bfloat16}), "loaded in bf16 for a GPU"
     assert dtypes(10**9) == ({torch.float32} if device == "cpu" else {torch.bfloat16})

@@ -38,7 +38,8 @@ class TransformersBackend(LocalBackend):
             keep_freed_memory()
             if threads:
                 torch.set_num_threads(threads)
-        model: Any = load_model(path)
+        # In bf16, weights take half the memory of the host on their way to a GPU.
+        model: Any = load_model(path, "bfloat16" if bf16 and device != "cpu" else "float32")
         # Autocast would convert all weights to bf16 again in every forward pass.
         self.casts = bf16 and (device != "cpu" or model.num_parameters() >= CASTING_PARAMETERS)
         if self.casts:
