@@ -121,7 +121,7 @@ def uncovered_lines(estimate: SynthesisEstimate, token_budget: int | None) -> li
         return []
     return [
         f"  {without_text:,} of {len(estimate.documents):,} documents or parts get no text within {token_budget:,} "
-        f"tokens, at about {estimate.tokens_per_request:,.0f} per answer; raise synthesis.token_budget"
+        f"tokens, at about {estimate.budget_tokens_per_request:,.0f} per answer; raise synthesis.token_budget"
     ]
 
 

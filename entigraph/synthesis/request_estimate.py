@@ -5,7 +5,7 @@ augmenter defines `count_tasks`, millions of tasks take no time.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from math import ceil
@@ -16,7 +16,8 @@ from entigraph.llm.caching import CachedAnswers
 from entigraph.llm.response_cache import AnswerTotals
 from entigraph.storage.schemas import Document, EntityGraph
 from entigraph.synthesis.base import Augmenter, BadAnswer, Steps, WritingTask
-from entigraph.synthesis.document_parts import add_summaries
+from entigraph.synthesis.document_parts import add_summaries, source_id
+from entigraph.synthesis.even_start import first_round, max_consecutive, spread
 from entigraph.synthesis.exchanges import answer_problem, clean_answer, resample
 from entigraph.text.writing_systems import estimate_tokens
 
@@ -54,7 +55,8 @@ class DocumentEstimate:
 @dataclass(frozen=True)
 class SynthesisEstimate:
     """`unknown_graphs` counts the documents and parts whose entities are assumed. `assumed_length`: no answer is known,
-    so the length of answers is assumed too.
+    so the length of answers is assumed too. `tokens_per_request` are tokens of the writer, `budget_tokens_per_request`
+    those of the tokenizer that counts the token budget.
     """
 
     documents: Sequence[DocumentEstimate]
@@ -62,6 +64,7 @@ class SynthesisEstimate:
     seconds_per_request: float | None
     unknown_graphs: int
     assumed_length: bool
+    budget_tokens_per_request: float = 0.0
 
     def total(self, name: str) -> float:
         return float(sum(getattr(document, name) for document in self.documents))
@@ -130,6 +133,7 @@ def estimate(
         seconds / sum(totals.answers for totals in answered) if seconds else None,
         len(unknown),
         known_length is None,
+        tokens_per_request * ratio,
     )
 
 
@@ -248,7 +252,7 @@ def count_tasks(
     if None in counts.values():
         limit = MAX_ENUMERATED_ROUNDS if augmenter.endless else MAX_ENUMERATED_TASKS
         limit = limit if wanted is None else min(wanted, limit)
-        enumerated = enumerate_tasks(islice(augmenter.tasks(parts, graphs, 0), limit))
+        enumerated = enumerate_tasks(islice(tasks_in_order(augmenter, parts, graphs, wanted), limit))
         return scale_counts(enumerated, wanted / limit) if augmenter.endless and wanted else enumerated
     available: Mapping[str, Mapping[str, int]] = {name: count for name, count in counts.items() if count is not None}
     totals: dict[TaskKey, TaskCount] = {}
@@ -257,6 +261,19 @@ def count_tasks(
         totals |= {(name, kind): TaskCount(number) for name, number in zip(available, shares, strict=True)}
         wanted = None if wanted is None else wanted - sum(shares)
     return totals
+
+
+def tasks_in_order(
+    augmenter: Augmenter, parts: Sequence[Document], graphs: Mapping[str, EntityGraph], wanted: int | None
+) -> Iterator[WritingTask]:
+    """Yields the tasks in the order of generation, which spreads a small budget evenly over the documents."""
+    tasks = iter(augmenter.tasks(parts, graphs, 0))
+    if wanted is not None:
+        ahead = first_round(tasks, {source_id(part) for part in parts}, augmenter.requests_in_a_row)
+        if wanted < len(ahead) and max_consecutive(ahead) > 1:
+            ahead = spread(ahead, wanted)
+        yield from ahead
+    yield from tasks
 
 
 def scale_counts(counts: Mapping[TaskKey, TaskCount], factor: float) -> Mapping[TaskKey, TaskCount]:

@@ -47,6 +47,12 @@ def test_budget_is_spread_evenly_and_pairs_come_first() -> None:
     assert estimated(Rephrase(), 60_000).total("requests") == 100
 
 
+def test_small_budget_is_planned_for_every_document() -> None:
+    """As the synthesis spreads it, although `rephrase` writes several consecutive texts per document."""
+    result = estimated(Rephrase(), 9 * 600, count=7)
+    assert [document.requests for document in result.documents] == [2, 2, 1, 1, 1, 1, 1]
+
+
 def test_draw_evenly() -> None:
     assert draw_evenly([5, 100, 1_000], 45) == [5, 20, 20]
     assert draw_evenly([5, 5], 100) == [5, 5] == draw_evenly([5, 5], None)
