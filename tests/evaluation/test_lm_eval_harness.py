@@ -69,7 +69,7 @@ def test_accuracy_matches_the_harness(
     theirs = scores["lm_eval"]["metrics"]
     assert theirs["ours/acc"] == scores["closed_book"]["accuracy"] and 0 < theirs["ours/acc"] < 1
     assert theirs["ours/acc_norm"] == scores["closed_book"]["accuracy_norm"]
-    assert "it/s" not in capfd.readouterr().err, "no bars of libraries"
+    assert "it/s" not in capfd.readouterr().err, "no progress bars of libraries"
 
 
 def test_loglikelihoods_match_the_harness(harness: None, backend: TransformersBackend) -> None:
@@ -85,14 +85,16 @@ def test_document_loss_matches_the_harness(harness: None, backend: TransformersB
     from lm_eval.api.instance import Instance
 
     long_text = "The answer to the question is in the document. " * 20
-    # Two whole windows: the harness reads what is left after them with more context than a stride.
+    # Two complete windows: the harness scores the remainder with more context than one stride.
     text = next(long_text[:end] for end in range(len(long_text)) if len(backend.encode(long_text[:end])) == 2 * 64 + 1)
     kept, backend.max_length = backend.max_length, 64
     try:
         windows = Perplexity(context=64, stride=64).compute_losses([Document(id="d", title="", text=text)], backend)
         ours = total_loss(list(windows))
         harness_model = adapter(backend, 1)
-        harness_model.add_bos_token = False  # rolling, it puts one before the text by itself, and would score the other
+        harness_model.add_bos_token = (
+            False  # rolling log-likelihoods prepend BOS themselves, and would score a second one
+        )
         theirs = harness_model.loglikelihood_rolling([Instance("loglikelihood_rolling", {}, (text,), 0)])
     finally:
         backend.max_length = kept

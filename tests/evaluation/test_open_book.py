@@ -73,7 +73,7 @@ def test_distractors_come_from_other_articles() -> None:
         assert sorted(set(results) - {3, 1}) == [4, 5, 6]
         assert results == OpenBook(k=2, distractors=3, order=PassageOrder.best_first).select_passages(ranking)
     selections = {tuple(OpenBook(k=2, distractors=3).select_passages(make_ranking(number))) for number in range(20)}
-    assert len(selections) > 3, "positions are random for each question"
+    assert len(selections) > 3, "the positions are random for each question"
 
 
 @pytest.mark.parametrize("drop", [0.0, 0.25, 0.5, 0.75, 1.0])
@@ -146,7 +146,7 @@ def test_overflowing_passages_are_counted(backend: TransformersBackend, tmp_path
     candidate = LocalModel(str(tiny_model), "cpu", 1)
     (tmp_path / "out").mkdir()
     scores = evaluate_tasks(candidate, tmp_path / "out", source, **tasks)
-    for name, overflowed in (("open", 3), ("cot", 4)):  # five examples alone are longer than what the tiny model reads
+    for name, overflowed in (("open", 3), ("cot", 4)):  # the five examples alone exceed the context of the tiny model
         assert scores[name]["overflowed"] == overflowed and scores[name]["questions"] == 4
         assert scores[name]["retrieval"]["nothing_retrieved"] == 1
         results = scores[name]["retrieval"]["evidence"]

@@ -59,14 +59,14 @@ def test_context_is_capped_at_the_models_maximum(backend: TransformersBackend) -
         windows = Perplexity(context=500, stride=400).build_windows(list(range(60)), backend.max_length)
     finally:
         backend.max_length = kept
-    assert max(len(window.ids) for window in windows) == 11, "ten are read, the eleventh is predicted"
+    assert max(len(window.ids) for window in windows) == 11, "ten ids are inputs, and the eleventh is only a target"
     assert [position for window in windows for position in window.ids[window.first :]] == list(range(1, 60))
 
 
 def test_default_context_matches_training(configured: Callable[..., Run]) -> None:
     assert configured("evaluation=perplexity", "data.context_length=64").tasks["perplexity"].context == 64
     windows = Perplexity().build_windows(list(range(5_000)), max_length=32_768)
-    assert max(len(window.ids) for window in windows) == 2_049, "bounded where the model's maximum is not"
+    assert max(len(window.ids) for window in windows) == 2_049, "limited although the model has no maximum"
 
 
 def test_first_token_without_bos_is_unscored(backend: TransformersBackend) -> None:

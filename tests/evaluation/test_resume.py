@@ -101,7 +101,7 @@ def test_killed_endpoint_evaluation_resumes(tmp_path: Path) -> None:
             known = {answer.question_id for answer in read_jsonl(scratch, Answer)}
             assert len(known) == answers
         ask_endpoint(server.base_url, tmp_path, SilentProgress())
-        # What was on its way when a process was killed had no answer yet.
+        # Requests that were pending when a process was killed had no answer yet.
         assert {*numbers(server.requests)} == {*range(COUNT)} and len(server.requests) <= COUNT + 3
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())["cot"]
     assert scores["samples"] == 4 * COUNT and scores["parse_rate"] == 1.0

@@ -163,7 +163,7 @@ def test_reasoning_of_a_chat_model_is_removed(tiny_model: Path) -> None:
     chat, fast = ChatTemplate(tokenizer), tokenizer.backend_tokenizer
     backend = TransformersBackend(str(tiny_model), fast, 0, "cpu", False, 1, chat)
     (text,) = backend.decode([fast.encode("[THINK]A plan.[/THINK]A lamp.<|im_end|>", add_special_tokens=False).ids])
-    assert text == "[THINK]A plan.[/THINK]A lamp.", "tags of reasoning are kept, other special tokens are not"
+    assert text == "[THINK]A plan.[/THINK]A lamp.", "reasoning tags are kept, other special tokens are not"
     prompt = backend.encode("Summarize it.")
     assert backend.remove_reasoning(prompt, text) == "A lamp."
     prompt_with_tag = fast.encode("<|im_start|>assistant\n<think>\n", add_special_tokens=False).ids

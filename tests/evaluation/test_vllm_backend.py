@@ -31,7 +31,7 @@ WIDE_HEADS = [
     "model.hidden_size=64",
     "model.num_attention_heads=2",
     "model.num_key_value_heads=2",
-]  # vLLM's on CPUs are of 32 and more
+]  # on CPUs, vLLM needs heads of at least 32
 TRAINED = [
     option for option in TINY if option.split("=")[0] not in ("evaluation.closed_book.limit", "trainer.max_steps")
 ]
@@ -94,7 +94,7 @@ def test_vllm_and_transformers_agree(model: Path, tmp_path: Path) -> None:
             ScoredSequence(ids[: POSITIONS + 1], 1),
             ScoredSequence(ids[:90], 60),
             ScoredSequence(ids[:90], 89),
-        ]  # the first is full
+        ]  # the first one is full
         assert in_order(theirs.score(windows, 4096)) == pytest.approx(in_order(ours.score(windows, 4096)), rel=1e-5)
 
         drawing = Sampling(samples=4, temperature=1.0, max_tokens=16)
@@ -148,7 +148,7 @@ def test_trained_model_behind_vllm_server(outputs: Path, model: Path, command: C
     assert result.returncode == 0, result.stderr
     served_answers, answers = (answers_of(outputs, name) for name in ("openai", "pretrained"))
     assert len(answers) > 20 and not any(answer.overflowed for answer in answers)
-    # transformers computes in bf16 where the CPU does: a text may part where two tokens are nearly as likely.
+    # transformers computes in bf16 if the CPU does: texts may diverge where two tokens are nearly equally likely.
     equal = sum(one.texts == other.texts for one, other in zip(served_answers, answers, strict=True))
     assert equal > 0.8 * len(answers)
 

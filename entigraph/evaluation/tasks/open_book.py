@@ -32,10 +32,10 @@ class PassageOrder(StrEnum):
 class OpenBookTask(QuestionTask):
     """Adds the first `k` passages of a question's ranking to the prompt, in an `order`.
 
-    Two settings degrade retrieval. With probability `drop_gold`, the gold passages of a question (with its evidence
-    if known, else those of its article) are dropped, which multiplies the expected recall by 1 - `drop_gold`. The
-    `distractors` best passages of other articles are inserted in addition. Both depend only on `drop_seed` and the
-    question; the questions affected at one `drop_gold` are also affected at every higher one.
+    Two settings degrade retrieval. With probability `drop_gold`, the gold passages of a question are dropped (the
+    passages with its evidence if known, else those of its article), which multiplies the expected recall by
+    1 - `drop_gold`. The `distractors` best passages of other articles are inserted in addition. Both depend only on
+    `drop_seed` and the question: the questions affected at one `drop_gold` are also affected at every higher one.
     """
 
     k: int = 8
