@@ -26,19 +26,6 @@ def is_gguf(path: str) -> bool:
     return Path(path).suffix == ".gguf"
 
 
-def pretrained_source(path: str) -> dict[str, Any]:
-    """Returns the arguments of `from_pretrained` for a folder, a Hub ID or a GGUF file.
-
-    Code in it is never executed; otherwise transformers asks on the terminal, where other input may answer.
-    """
-    local = Path(path).expanduser()
-    if is_gguf(path):
-        files = {"pretrained_model_name_or_path": str(local.parent), "gguf_file": local.name}
-    else:
-        files = {"pretrained_model_name_or_path": str(local)}
-    return {**files, "trust_remote_code": False}
-
-
 def without_progress_bar(path: str) -> AbstractContextManager[object]:
     """Hides the progress bar of transformers' GGUF reader, which `disable_progress_bar` leaves visible."""
     return redirect_stderr(StringIO()) if is_gguf(path) else nullcontext()

@@ -1,4 +1,4 @@
-"""Checks model folders and Hub IDs without loading a model or importing torch."""
+"""Checks model folders and Hub IDs, and how to load them, without loading a model or importing torch."""
 
 import re
 from collections.abc import Mapping
@@ -66,16 +66,29 @@ def is_lfs_pointer(file: Path) -> bool:
         return stream.read(len(LFS_POINTER)) == LFS_POINTER
 
 
+def pretrained_source(path: str) -> dict[str, Any]:
+    """Returns the arguments of `from_pretrained` for a folder, a Hub ID or a GGUF file.
+
+    Code in it is never executed; otherwise transformers asks on the terminal, where other input may answer.
+    """
+    local = Path(path).expanduser()
+    if is_gguf(path):
+        files = {"pretrained_model_name_or_path": str(local.parent), "gguf_file": local.name}
+    else:
+        files = {"pretrained_model_name_or_path": offline_folder(path) or str(local)}
+    return {**files, "trust_remote_code": False}
+
+
 def find_hub_error(path: str, needs_config: bool = True) -> Exception | None:
     """Returns why a Hub ID is neither in the local cache nor on the Hub; None if it is in one of them.
 
     It sends one request without retries: transformers would retry for a minute. Repositories of tokenizers need no
     config.json.
     """
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import EntryNotFoundError
 
-    if is_local_path(path) or isinstance(try_to_load_from_cache(path, "config.json"), str):
+    if is_local_path(path) or cached_folder(path):
         return None
     try:
         get_hf_file_metadata(hf_hub_url(path, "config.json"), timeout=HUB_TIMEOUT_SECONDS)
@@ -84,6 +97,34 @@ def find_hub_error(path: str, needs_config: bool = True) -> Exception | None:
     except Exception as error:  # the Hub client raises many types, with the same remedy for the user
         return error
     return None
+
+
+def cached_folder(hub_id: str) -> str | None:
+    """Returns the folder of a Hub model in the local cache; None if it is not cached."""
+    from huggingface_hub import try_to_load_from_cache
+
+    file = try_to_load_from_cache(hub_id, "config.json")
+    return str(Path(file).parent) if isinstance(file, str) else None
+
+
+def offline_folder(path: str) -> str | None:
+    """Returns the folder of a cached Hub model if the Hub cannot be reached, else None.
+
+    With the Hub ID, transformers would retry for half a minute for each optional file that the model does not have.
+    """
+    folder = None if is_local_path(path) else cached_folder(path)
+    return folder if folder and not hub_is_reachable() else None
+
+
+@cache
+def hub_is_reachable() -> bool:
+    from huggingface_hub import constants, get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=HUB_TIMEOUT_SECONDS)
+    except Exception:  # of many types
+        return False
+    return True
 
 
 def read_config(path: str) -> dict[str, Any] | None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from entigraph.errors import ConfigError, error_chain
-from entigraph.huggingface.gguf_files import clear_gguf_quantization, pretrained_source, without_progress_bar
-from entigraph.huggingface.model_folders import find_hub_error
+from entigraph.huggingface.gguf_files import clear_gguf_quantization, without_progress_bar
+from entigraph.huggingface.model_folders import find_hub_error, pretrained_source
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel

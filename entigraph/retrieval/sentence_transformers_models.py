@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from entigraph.errors import ConfigError
-from entigraph.huggingface.model_folders import find_hub_error
+from entigraph.huggingface.model_folders import find_hub_error, offline_folder
 from entigraph.huggingface.models import first_sentence
 from entigraph.retrieval.embedding_cache import Vector
 from entigraph.storage.fingerprints import fingerprint
@@ -67,7 +67,7 @@ def load_sentence_transformer(kind: str, path: str, key: str) -> Any:
         hub_id = path if "/" in path else f"sentence-transformers/{path}"  # as the library completes short names
         if not Path(path).expanduser().exists() and (error := find_hub_error(hub_id, needs_config=False)):
             raise error
-        return getattr(sentence_transformers, kind)(str(Path(path).expanduser()))
+        return getattr(sentence_transformers, kind)(offline_folder(hub_id) or str(Path(path).expanduser()))
     except Exception as error:  # the Hub client raises many types, with the same remedy for the user
         raise ConfigError(
             f"retriever.{key}: cannot load {path!r}: {first_sentence(error)} Set it to the folder or Hub ID "

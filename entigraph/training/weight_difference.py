@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from entigraph.errors import ConfigError
-from entigraph.huggingface.gguf_files import pretrained_source
+from entigraph.huggingface.model_folders import pretrained_source
 from entigraph.huggingface.models import build_meta_model, list_names, load_config, load_model, weights_folder
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ import pytest
 
 from entigraph.errors import ConfigError
 from entigraph.huggingface import gguf_files
-from entigraph.huggingface.gguf_files import check_gguf, pretrained_source, read_header
+from entigraph.huggingface.gguf_files import check_gguf, read_header
+from entigraph.huggingface.model_folders import pretrained_source
 
 
 def string(text: str) -> bytes:

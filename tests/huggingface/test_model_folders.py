@@ -15,15 +15,24 @@ from entigraph.chat.model_selection import SelectedModel, check_on_hub
 from entigraph.errors import ConfigError
 from entigraph.huggingface.model_folders import (
     check_model_path,
+    hub_is_reachable,
     is_local_path,
     text_vocabulary,
     token_ids,
 )
-from entigraph.huggingface.models import check_hub_model, check_weights, load_fast_tokenizer, load_model
+from entigraph.huggingface.models import (
+    check_hub_model,
+    check_weights,
+    load_config,
+    load_fast_tokenizer,
+    load_model,
+)
 from entigraph.pipeline.execution import find_training_problems
 from entigraph.pipeline.run import Run
 from tests.conftest import Command
 
+UNREACHABLE = "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}"
+COMMIT = "a" * 40
 QUERY = "model.layers.0.self_attn.q_proj.weight"
 Change = Callable[[dict[str, torch.Tensor]], None]
 
@@ -149,12 +158,34 @@ def test_local_paths_are_not_looked_up_on_the_hub(tmp_path: Path, monkeypatch: p
 def test_unreachable_hub_is_reported_without_retries(
     load: Callable[[str], object], message: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    unreachable = "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", unreachable)
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", UNREACHABLE)
     started = time.monotonic()
     with pytest.raises(ConfigError, match=message):
         load("somebody/unknown")
     assert time.monotonic() - started < 10, "with retries it would take half a minute"
+    assert not caplog.records
+
+
+def test_cached_model_is_loaded_without_the_hub(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cached = tmp_path / "models--somebody--cached"
+    shutil.copytree(tiny_model, cached / "snapshots" / COMMIT)
+    (cached / "snapshots" / COMMIT / "generation_config.json").unlink()  # transformers would look for it on the Hub
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(COMMIT)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", UNREACHABLE)
+    hub_is_reachable.cache_clear()
+    started = time.monotonic()
+    try:
+        load_fast_tokenizer("somebody/cached", "tokenizer.path")
+        load_config("somebody/cached")
+        load_model("somebody/cached")
+    finally:
+        hub_is_reachable.cache_clear()
+    assert time.monotonic() - started < 10, "with retries it would take minutes"
     assert not caplog.records
 
 

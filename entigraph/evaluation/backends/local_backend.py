@@ -9,7 +9,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from entigraph.evaluation.base import Generation, Prompt, Sampling, ScoredSequence
-from entigraph.huggingface.gguf_files import pretrained_source
+from entigraph.huggingface.model_folders import pretrained_source
 from entigraph.huggingface.special_tokens import PlainTextTokenizer, cut_special_tokens, encode_pieces, special_tokens
 from entigraph.llm.reasoning import find_open_tag, is_reasoning_tag, separate_reasoning
 
