@@ -88,10 +88,9 @@ def find_hub_error(path: str, needs_config: bool = True) -> Exception | None:
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import EntryNotFoundError
 
-    if is_local_path(path) or cached_folder(path):
-        return None
     try:
-        get_hf_file_metadata(hf_hub_url(path, "config.json"), timeout=HUB_TIMEOUT_SECONDS)
+        if not is_local_path(path) and not cached_folder(path):
+            get_hf_file_metadata(hf_hub_url(path, "config.json"), timeout=HUB_TIMEOUT_SECONDS)
     except EntryNotFoundError as error:
         return error if needs_config else None
     except Exception as error:  # the Hub client raises many types, with the same remedy for the user

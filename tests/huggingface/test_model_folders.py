@@ -166,6 +166,11 @@ def test_unreachable_hub_is_reported_without_retries(
     assert not caplog.records
 
 
+def test_invalid_hub_id_is_a_config_error() -> None:
+    with pytest.raises(ConfigError, match="model.path: cannot load 'somebody/a--b'"):
+        check_hub_model("somebody/a--b")
+
+
 def test_cached_model_is_loaded_without_the_hub(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
