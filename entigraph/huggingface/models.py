@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from entigraph.errors import ConfigError, error_chain
 from entigraph.huggingface.gguf_files import clear_gguf_quantization, without_progress_bar
-from entigraph.huggingface.model_folders import find_hub_error, pretrained_source
+from entigraph.huggingface.model_folders import find_hub_error, is_local_path, pretrained_source
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel
@@ -152,6 +152,8 @@ def load_fast_tokenizer(path: str, key: str) -> Any:
     """Returns the tokenizer of a folder, Hub ID or GGUF file. Raises ConfigError, which names `key`."""
     from transformers import AutoTokenizer
 
+    if is_local_path(path) and not Path(path).expanduser().exists():
+        raise ConfigError(f"{key}: {path} does not exist; set it to a folder with tokenizer.json, or a Hub ID")
     try:
         if error := find_hub_error(path, needs_config=False):
             raise error

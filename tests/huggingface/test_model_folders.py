@@ -171,6 +171,11 @@ def test_invalid_hub_id_is_a_config_error() -> None:
         check_hub_model("somebody/a--b")
 
 
+def test_tokenizer_that_does_not_exist_is_a_config_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="tokenizer.path: .*/nothing does not exist; set it to"):
+        load_fast_tokenizer(str(tmp_path / "nothing"), "tokenizer.path")
+
+
 def test_cached_model_is_loaded_without_the_hub(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
