@@ -14,7 +14,8 @@ from entigraph.storage.jsonl import JsonLinesWriter
 from entigraph.storage.schemas import EntityGraph, Failure, SyntheticText
 
 UNANSWERED = "finish_reason gave up: "
-MIN_RESULTS = 100  # graphs, texts and failures before the failure rate is enforced
+MIN_RESULTS = 100  # graphs, texts and failures before the failure rate is enforced during generation
+MIN_FAILURES = 5  # fewer failures say little about their rate: they are reported only
 SECONDS_BETWEEN_LOGS = 5.0
 TOKENS_MISSING = "tokens of synthesis.token_budget are not written"
 
@@ -79,9 +80,13 @@ class GenerationStats:
         """Records a failure. Raises DataError if too many requests have failed."""
         self.failures.write(failure)
         self.reasons[failure.reason] += 1
+        self.check_failure_rate(MIN_RESULTS)
+
+    def check_failure_rate(self, min_results: int = 0) -> None:
+        """Raises DataError if more than `max_failure_rate` of at least `min_results` results have failed."""
         failed = sum(count for reason, count in self.reasons.items() if not reason.startswith(UNANSWERED))
         results = failed + self.graphs + self.texts
-        if results >= MIN_RESULTS and failed > self.max_failure_rate * results:
+        if results >= min_results and failed >= MIN_FAILURES and failed > self.max_failure_rate * results:
             raise DataError(
                 f"{failed} of {results} entity lists and texts failed ({render_counts(self.reasons)}), more than "
                 f"synthesis.max_failure_rate = {self.max_failure_rate:.0%}. See failures.jsonl and fix the writer or "

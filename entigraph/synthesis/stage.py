@@ -49,6 +49,8 @@ def run(
         with closing(generate_texts(generators, stats, rules.token_budget, progress)) as texts:
             write_texts(out, texts)
     stats.raise_if_unanswered()
+    if stats.texts:
+        stats.check_failure_rate()
     if stats.texts and augmenter.needs_writer and rules.near_duplicates is not NearDuplicates.ignore:
         handle_near_duplicates(out, stats, rules)
     if not stats.texts:
