@@ -24,7 +24,7 @@ from entigraph.llm.cost import Price, SpendingLimit, render_dollars
 from entigraph.llm.openai.online_transport import throttle_wait
 from entigraph.llm.openai.online_writer import OpenAIWriter
 from entigraph.llm.openai.rate_limits import RateLimiter
-from entigraph.llm.openai.server_address import retry_after
+from entigraph.llm.openai.server_address import create_client, retry_after
 from entigraph.llm.replies import ReplyError
 from entigraph.llm.response_cache import ResponseCache
 from entigraph.storage.jsonl import read_jsonl
@@ -354,6 +354,14 @@ def test_private_address_receives_a_key_only_if_its_variable_is_named(tmp_path: 
             ask(writer(server), tmp_path / "j", [make_request(0)])
         (answer,) = ask(writer(server, api_key_env="OPENAI_API_KEY"), tmp_path / "j", [make_request(0)])
     assert answer[1].finish_reason == "stop"
+
+
+def test_private_address_in_a_list_with_a_public_one_receives_no_key(monkeypatch: Any) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    public, private = "https://llm.example.com/v1", "http://127.0.0.1:1/v1"
+    options = OpenAIWriter(model="mock-llm", base_url=[private, public], prices=PAID)
+    assert create_client(options, public).api_key == KEY != create_client(options, private).api_key
+    assert options.key == KEY, "so that messages omit it"
 
 
 def test_unknown_model_raises_one_error(tmp_path: Path) -> None:

@@ -37,7 +37,9 @@ class BatchClient:
         self.options = options
         (self.address,) = options.addresses
         timeout = options.timeout_s
-        self.downloads = OpenAI(api_key=options.key, base_url=self.address, timeout=timeout, max_retries=SDK_RETRIES)
+        self.downloads = OpenAI(
+            api_key=options.key_for(self.address), base_url=self.address, timeout=timeout, max_retries=SDK_RETRIES
+        )
         # What contains documents is not sent to another server.
         self.client = self.downloads.with_options(
             http_client=DefaultHttpxClient(timeout=timeout, follow_redirects=False)
@@ -128,7 +130,7 @@ class BatchClient:
             yield
         except openai.AuthenticationError as error:
             raise LLMError(
-                f"llm.base_url: {self.address} {self.options.rejected_key} "
+                f"llm.base_url: {self.address} {self.options.rejected_key(self.address)} "
                 f"(HTTP 401): {self.options.error_message(error)}"
             ) from None
         except openai.APIStatusError as error:

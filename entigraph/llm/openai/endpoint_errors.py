@@ -18,7 +18,7 @@ def raise_if_fatal(kind: ErrorKind, error: ReplyError, options: OpenAIOptions, a
     about_prompt = kind is ErrorKind.filtered and not re.search(r"account|organi[sz]ation|HTML", error.message)
     forbidden = error.status == 403 and first and not about_prompt  # after the first, it concerns a single prompt
     if kind is ErrorKind.key or forbidden:
-        raise LLMError(f"{label} {options.rejected_key} {reply}")
+        raise LLMError(f"{label} {options.rejected_key(address)} {reply}")
     if kind is ErrorKind.credit:
         raise LLMError(
             f"{label}: the account has no credit left, or its quota is used up {reply}. Answers so far are cached: run "

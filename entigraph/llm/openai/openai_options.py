@@ -123,15 +123,17 @@ class OpenAIOptions:
 
     @property
     def key(self) -> str:
-        """The API key. Raises LLMError if it is not set and the endpoint needs one."""
-        private = all(map(is_private_address, self.addresses))
-        free = self.price.free
+        """The API key, NO_KEY if no endpoint needs one. Raises LLMError if it is not set and one of them does."""
+        return next((key for key in map(self.key_for, self.addresses) if key != NO_KEY), NO_KEY)
+
+    def key_for(self, address: str) -> str:
+        """Returns the key that one endpoint receives; a private one receives none unless its variable is named."""
+        private, free = is_private_address(address), self.price.free
         return read_key("llm.api_key_env", self.api_key_env, DEFAULT_KEY_VARIABLE, private=private, free=free)
 
-    @property
-    def rejected_key(self) -> str:
-        """What an endpoint did that answers HTTP 401, for error messages."""
-        if self.key == NO_KEY:
+    def rejected_key(self, address: str) -> str:
+        """Returns what an endpoint did that answers HTTP 401, for error messages."""
+        if self.key_for(address) == NO_KEY:
             return "requires an API key; set llm.api_key_env to the name of the environment variable that holds it"
         return f"rejected the key in {self.api_key_env or DEFAULT_KEY_VARIABLE}"
 

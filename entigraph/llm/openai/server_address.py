@@ -100,7 +100,7 @@ def create_client(options: OpenAIOptions, address: str) -> Any:
     from openai import AsyncOpenAI, DefaultAioHttpClient
 
     return AsyncOpenAI(
-        api_key=options.key,
+        api_key=options.key_for(address),
         base_url=address,
         timeout=options.timeout_s,
         max_retries=0,  # the rate limiter must see every rejection
